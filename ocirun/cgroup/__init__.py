@@ -1,0 +1,1 @@
+"""Cgroup v2: the files driver and the device program."""

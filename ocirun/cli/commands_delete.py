@@ -1,0 +1,18 @@
+"""``ocirun delete``."""
+
+from __future__ import annotations
+
+from ocirun.cli.signals import complete
+from ocirun.cli.where import store_of
+from ocirun.lifecycle.delete import delete
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.cli.parse import Invocation
+    from ocirun.cli.report import Reporter
+
+
+def command(invocation: Invocation, _reporter: Reporter) -> int:
+    """Removes a container."""
+    complete(delete(store_of(invocation), invocation.arguments[0], force=invocation.switch("force")))
+    return 0

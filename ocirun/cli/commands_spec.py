@@ -1,0 +1,49 @@
+"""``ocirun spec``."""
+
+from __future__ import annotations
+
+import os
+
+from ocirun.cli.output import write_whole
+from ocirun.cli.where import bundle_of
+from ocirun.errors import UsageError
+from ocirun.jsontext import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.cli.parse import Invocation
+    from ocirun.cli.report import Reporter
+
+
+_SOURCE = "default-config.json"
+
+
+def command(invocation: Invocation, _reporter: Reporter) -> int:
+    """Writes the default config.json into the bundle; raises UsageError when there is one, or it cannot."""
+    text = default_config(unified=os.path.exists("/sys/fs/cgroup/cgroup.controllers"))
+    path = os.path.join(bundle_of(invocation), "config.json")
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            write_whole(fd, text)
+        finally:
+            os.close(fd)
+    except FileExistsError:
+        raise UsageError("File config.json exists. Remove it first", path=path) from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {os.strerror(error.errno or 0)}", errno=error.errno or 0, path=path
+        ) from error
+    return 0
+
+
+def default_config(*, unified: bool) -> str:
+    """The text of runc's default config.json; where cgroup2 is alone, with a cgroup namespace, as runc does."""
+    with open(os.path.join(os.path.dirname(__file__), _SOURCE), encoding="utf-8") as source:
+        text = source.read()
+    if not unified:
+        return text
+    config = loads(text)
+    assert isinstance(config, dict)
+    config["linux"]["namespaces"].append({"type": "cgroup"})
+    return dumps(config, indent="\t")

@@ -1,0 +1,117 @@
+"""The command ``validate``: every fault of a config.json, by jsonschema and by the rules across members.
+
+Nothing here is on the way of a container, so it may import what it likes.  It tells what ``config.read``
+tells, by another judge of the schema; the tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import ocirun_spec
+from ocirun_spec.checker import check, escape
+from ocirun_spec.wording import REQUIRED, rule_of, too_few
+
+from ocirun.config import load_bytes, place_of
+from ocirun.config.diagnosis import examine
+from ocirun.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jsonschema.protocols import Validator
+    from ocirun_spec.checker import Fault as Broken
+    from ocirun_spec.checker import Json, Unknown
+
+
+def validate(path: str) -> list[Fault]:
+    """Every fault of the config.json at ``path``, in the order of the document; raises ConfigError if
+    unreadable."""
+    return examine(load_bytes(path), by_jsonschema)[1]
+
+
+def main_validate(bundle: str, form: str) -> tuple[int, str]:
+    """The exit status and the output of ``validate`` for a bundle; ``form`` is ``json`` or ``text``.
+
+    The status is 0 when there is no fault, warnings or not, and 1 when there is one.
+    """
+    path = os.path.join(bundle, "config.json")
+    try:
+        _, faults, warnings = examine(load_bytes(path), by_jsonschema)
+    except ConfigError as error:
+        faults, warnings = list(error.faults), []
+    status = 1 if faults else 0
+    return status, _as_json(faults) if form == "json" else _as_text(path, faults, warnings)
+
+
+def _as_json(faults: list[Fault]) -> str:
+    members = ("pointer", "line", "column", "value", "rule", "hint")
+    return json.dumps([{name: getattr(fault, name) for name in members} for fault in faults], indent=2) + "\n"
+
+
+def _as_text(path: str, faults: list[Fault], warnings: list[Fault]) -> str:
+    lines = [(fault, fault.render(path)) for fault in faults]
+    lines += [(fault, "warning: " + fault.render(path)) for fault in warnings]
+    lines.sort(key=lambda line: place_of(line[0]))
+    told = "".join(f"{line}\n" for _, line in lines)
+    if not faults:
+        return f"{told}{path}: no fault\n"
+    return f"{told}{path}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n"
+
+
+# -- jsonschema ----------------------------------------------------------------------------------------------
+
+
+def by_jsonschema(value: Json, broken: Broken, unknown: Unknown) -> None:
+    """Report what jsonschema finds in the way of the generated checker, which serves for unknown members
+    alone."""
+    for error in validator().iter_errors(value):
+        pointer = "".join(f"/{escape(str(part))}" for part in error.absolute_path)
+        _tell(error, pointer, broken)
+    check(value, _ignore, unknown)
+
+
+def _tell(error: jsonschema.ValidationError, pointer: str, broken: Broken) -> None:
+    node: Any = error.schema
+    value: Any = error.instance
+    if error.validator == "required":
+        for name in node["required"]:
+            if name not in value:
+                broken(f"{pointer}/{escape(name)}", REQUIRED, None)
+    elif error.validator == "minItems":
+        broken(pointer, too_few(node["minItems"]), value)
+    else:
+        broken(pointer, rule_of(node), value)
+
+
+def _ignore(_pointer: str, _rule: str, _value: Json) -> None:
+    """The schema's faults come from jsonschema."""
+
+
+@functools.cache
+def validator() -> Validator:
+    """A jsonschema validator (draft 4) of config.json by our schema."""
+    path = os.path.join(os.path.dirname(ocirun_spec.__file__), "config-schema.json")
+    with open(path, encoding="utf-8") as file:
+        return draft4()(json.load(file))
+
+
+@functools.cache
+def draft4() -> type[Validator]:
+    """Draft 4, with patterns whose ``$`` is the end of the text, as in ECMA 262: Python's admits a newline
+    after it."""
+    extend: Any = importlib.import_module("jsonschema.validators").extend  # its stub has no types
+    extended: type[Validator] = extend(jsonschema.Draft4Validator, {"pattern": _pattern})
+    return extended
+
+
+def _pattern(_: object, pattern: str, value: object, __: object) -> Iterator[jsonschema.ValidationError]:
+    whole = pattern.removesuffix("$") + "\\Z" if pattern.endswith("$") else pattern
+    if isinstance(value, str) and not re.search(whole, value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")

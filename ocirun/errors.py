@@ -1,0 +1,189 @@
+"""The one family of exceptions, and the table of their stable codes.
+
+Every error tells where (a JSON pointer into config.json, with line and column where they are known), what was
+being done (operation, path), what the kernel said (errno) and the way out (hint).  Whoever catches one finds
+the same fields whatever the class; the command line and the shim render them, nothing else does.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+#: Every code that can appear as ``code`` in ``--log``, with what it means.  Codes are never renamed.
+CODES: dict[str, str] = {
+    "config-invalid": "config.json breaks a rule of the OCI runtime specification",
+    "config-unreadable": "config.json is missing or cannot be read",
+    "config-unsupported": "config.json asks for a property that this version does not build",
+    "host-lacks": "this host or kernel cannot do what was asked",
+    "usage": "the command line is wrong",
+    "container-unknown": "no container has this id",
+    "container-exists": "a container with this id exists",
+    "container-id-invalid": "the container id has characters that are not allowed",
+    "container-status": "the container is in a status that does not admit the operation",
+    "state-io": "the state directory cannot be read or written",
+    "step-failed": "a step of the plan was refused by the kernel",
+    "program-not-found": "the program of the container does not exist",
+    "program-not-executable": "the program of the container cannot be executed",
+    "hook-failed": "a hook failed",
+    "cgroup": "the cgroup cannot be made, used or removed",
+    "helper-died": "the helper ended before its work was done",
+    "helper-protocol": "the helper and this program do not understand each other",
+    "interrupted": "a signal ended the command",
+    "internal": "a fault of ocirun itself",
+}
+
+
+class Fault:
+    """One thing that is wrong in a document: its place, its value, the rule it breaks and the cure.
+
+    ``pointer`` is an RFC 6901 pointer ("" is the whole document); ``line`` and ``column`` count from 1 and
+    are 0 where the place is not known.  ``value`` is the offending value as short JSON text, "" where absent.
+    """
+
+    __slots__ = ("column", "hint", "line", "pointer", "rule", "value")
+
+    def __init__(
+        self, pointer: str, rule: str, *, value: str = "", hint: str = "", line: int = 0, column: int = 0
+    ) -> None:
+        self.pointer = pointer
+        self.rule = rule
+        self.value = value
+        self.hint = hint
+        self.line = line
+        self.column = column
+
+    def render(self, name: str) -> str:
+        """The fault as one line, for example ``config.json:41:17 /process/user/uid: -1: must be …; HINT``."""
+        place = f"{name}:{self.line}:{self.column}" if self.line else name
+        value = f"{self.value}: " if self.value else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place} {self.pointer or '/'}: {value}{self.rule}{hint}"
+
+    def __repr__(self) -> str:
+        return f"Fault({self.render('')!r})"
+
+
+class OcirunError(Exception):
+    """The base of everything this project raises on purpose.
+
+    ``code`` is a key of CODES; ``pointer`` names the member of config.json that asked for what failed.
+    """
+
+    code = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pointer: str = "",
+        operation: str = "",
+        errno: int = 0,
+        path: str = "",
+        hint: str = "",
+        code: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.pointer = pointer
+        self.operation = operation
+        self.errno = errno
+        self.path = path
+        self.hint = hint
+        if code:
+            self.code = code
+
+    def __str__(self) -> str:
+        place = f" [config.json#{self.pointer}]" if self.pointer else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.message}{place}{hint}"
+
+
+class ConfigError(OcirunError):
+    """The bundle is wrong; ``faults`` holds everything that is, in the order of the document."""
+
+    code = "config-invalid"
+
+    def __init__(self, faults: Iterable[Fault], *, name: str = "config.json", code: str = "") -> None:
+        self.faults: Sequence[Fault] = tuple(faults)
+        self.name = name
+        first = self.faults[0] if self.faults else Fault("", "is not valid")
+        super().__init__(
+            "\n".join(fault.render(name) for fault in self.faults),
+            pointer=first.pointer,
+            hint=first.hint,
+            code=code,
+        )
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(OcirunError):
+    """The command line is wrong."""
+
+    code = "usage"
+
+
+class HostError(OcirunError):
+    """This kernel or this host cannot do it: says what is missing, and since when or how to get it."""
+
+    code = "host-lacks"
+
+
+class StateError(OcirunError):
+    """The container does not exist, exists already, or is in the wrong status."""
+
+    code = "container-status"
+
+
+class StepError(OcirunError):
+    """A planned operation failed; carries the number of the step beside the errno."""
+
+    code = "step-failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: int,
+        pointer: str = "",
+        operation: str = "",
+        errno: int = 0,
+        path: str = "",
+        hint: str = "",
+        code: str = "",
+    ) -> None:
+        super().__init__(
+            message, pointer=pointer, operation=operation, errno=errno, path=path, hint=hint, code=code
+        )
+        self.step = step
+
+
+class HookError(OcirunError):
+    """A hook failed: says which, its exit status or signal and the tail of what it printed."""
+
+    code = "hook-failed"
+
+
+class DriverError(OcirunError):
+    """The cgroup driver (files or systemd) refused."""
+
+    code = "cgroup"
+
+
+class HelperError(OcirunError):
+    """The helper broke the protocol or died: our bug, or somebody killed it."""
+
+    code = "helper-died"
+
+
+class Interrupted(OcirunError):  # noqa: N818 - it names an event, not a mistake
+    """A signal asked the command to stop; what it had made is undone."""
+
+    code = "interrupted"
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by signal {signum}")
+        self.signum = signum

@@ -1,0 +1,1 @@
+"""Runs plans: encodes them, starts the sealed helper, does the host's own steps and explains what failed."""

@@ -1,0 +1,229 @@
+"""Turns a step and an errno into an error with place, operation, errno and the way out (cold)."""
+
+from __future__ import annotations
+
+import errno
+
+from ocirun.errors import OcirunError, StepError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.executor.wire import Report
+    from ocirun.plan.compile import Program
+    from ocirun.plan.model import Step
+
+#: The way out, by verb and errno; "" as the verb is any.
+HINTS: dict[tuple[str, int], str] = {
+    ("open_tree", errno.ENOENT): "the path does not exist on the host: make it, or correct the config",
+    ("open_tree", errno.ENOTDIR): "a directory is needed here",
+    ("open_tree", errno.EACCES): "a directory above it has no search permission for this user",
+    ("open_device", errno.ENOENT): "the host's /dev lacks the device",
+    ("attach_root", errno.ENOTDIR): "the root file system must be a directory",
+    ("allow_devices", errno.EPERM): "loading a device program needs CAP_BPF or CAP_SYS_ADMIN: run as root",
+    ("clone_init", errno.EPERM): "making these namespaces needs CAP_SYS_ADMIN: run as root",
+    (
+        "clone_init",
+        errno.ENOSPC,
+    ): "a limit under /proc/sys/user (max_*_namespaces) or of nested pid namespaces is reached",
+    (
+        "clone_init",
+        errno.EINVAL,
+    ): "the kernel does not know one of the namespaces, or it is too old for clone3 into a cgroup (5.7)",
+    (
+        "clone_init",
+        errno.EAGAIN,
+    ): "a limit on processes is reached: RLIMIT_NPROC, pids.max or kernel.threads-max",
+    ("mount", errno.ENODEV): "the kernel does not know this type of file system",
+    ("mount", errno.ENOENT): "the target or the source does not exist",
+    (
+        "mount",
+        errno.ELOOP,
+    ): "the image has a symbolic link where the mount must go: refused, for it could lead anywhere",
+    ("mount", errno.EINVAL): "the file system refused an option, or its source",
+    (
+        "mount",
+        errno.EPERM,
+    ): "this file system cannot be mounted here: it needs a namespace of the container's own",
+    ("attach", errno.ELOOP): "too many symbolic links in the target",
+    ("attach", errno.ENOTDIR): "a directory can only be bound on a directory, a file only on a file",
+    ("make_device", errno.EEXIST): "the image has another file there: remove it from the image",
+    ("make_device", errno.EPERM): "making device nodes needs CAP_MKNOD",
+    ("make_device", errno.EROFS): "the directory is read-only: mount a tmpfs on /dev",
+    ("make_console", errno.ENOENT): "a terminal needs a devpts mounted on /dev/pts",
+    ("make_console", errno.EEXIST): "the image has something else at /dev/console: remove it from the image",
+    (
+        "set_rlimit",
+        errno.EPERM,
+    ): "raising a hard limit needs CAP_SYS_RESOURCE, which this ocirun does not have",
+    ("set_rlimit", errno.EINVAL): "the soft limit must not be above the hard one",
+    ("enter_cwd", errno.ENOENT): "the working directory does not exist in the image",
+    ("enter_cwd", errno.ENOTDIR): "the working directory is not a directory",
+    ("enter_cwd", errno.ELOOP): "the working directory leads through /proc: refused (CVE-2024-21626)",
+    ("set_ids", errno.EINVAL): "the user or group has no mapping in the user namespace",
+    (
+        "",
+        errno.ENOSYS,
+    ): "this kernel is too old, or a filter hides the system call from us: ocirun needs 5.15",
+    ("", errno.ENOSPC): "a file system or a limit on mounts (fs.mount-max) is full",
+    ("", errno.EROFS): "the place is read-only",
+    ("", errno.EACCES): "this user has no permission there",
+}
+
+
+def failed_step(program: Program, report: Report) -> OcirunError:
+    """The error for a FAILED report: which step, what the kernel said, what to do."""
+    step = _step(program, report.step)
+    if step is not None and step.verb == "find_program":
+        return _no_program(str(step.args[0]), report)
+    name = errno.errorcode.get(report.errno, str(report.errno))
+    what = _describe(step) if step is not None else "read the plan"
+    detail = f" ({_detail(report)})" if _detail(report) else ""
+    verb = step.verb if step is not None else ""
+    hint = HINTS.get((verb, report.errno)) or HINTS.get(("", report.errno), "")
+    return StepError(
+        f"{what}: {name}{detail}",
+        step=report.step,
+        pointer=step.pointer if step is not None else "",
+        operation=report.operation,
+        errno=report.errno,
+        path=report.path,
+        hint=hint,
+    )
+
+
+def _detail(report: Report) -> str:
+    return f"{report.operation} {report.path}".strip()
+
+
+def _step(program: Program, index: int) -> Step | None:
+    for number, step in program.records:
+        if number == index and step.verb != "meet":
+            return step
+    return None
+
+
+def _describe(step: Step) -> str:
+    from ocirun.plan.show import describe
+
+    return f"{step.verb.replace('_', ' ')} {describe(step)}".strip()
+
+
+def _no_program(name: str, report: Report) -> StepError:
+    """In runc's words, which engines turn into exit status 127 and 126."""
+    if report.errno == errno.ENOENT:
+        where = "no such file or directory" if "/" in name else "executable file not found in $PATH"
+        stat = f"stat {name}: " if "/" in name else ""
+        return _exec_error(
+            f'exec: "{name}": {stat}{where}',
+            report.errno,
+            "program-not-found",
+            name,
+            "look into the image for it, or set PATH in process.env",
+            report.step,
+        )
+    hint = "it has no execute permission for the user of the process: chmod +x in the image"
+    if report.errno == errno.EISDIR:
+        hint = "it is a directory"
+    return _exec_error(f'exec: "{name}": permission denied', report.errno, "program-not-executable",
+                       report.path or name, hint, report.step)  # fmt: skip
+
+
+def _exec_error(message: str, number: int, code: str, path: str, hint: str, step: int = 0) -> StepError:
+    return StepError(
+        message,
+        step=step,
+        pointer="/process/args/0",
+        operation="execve",
+        errno=number,
+        path=path,
+        hint=hint,
+        code=code,
+    )
+
+
+def failed_exec(name: str, number: int, head: bytes) -> StepError:
+    """The error for an execve that failed at start; ``head`` is how the program's file begins."""
+    code = "program-not-executable"
+    if number == errno.ENOENT:
+        reason, hint, code = "no such file or directory", _missing(head), "program-not-found"
+    elif number == errno.ENOEXEC:
+        reason, hint = "exec format error", _format(head)
+    elif number == errno.EACCES:
+        reason, hint = "permission denied", _denied(head)
+    else:
+        reason, hint = errno.errorcode.get(number, str(number)), ""
+    return _exec_error(f'exec: "{name}": {reason}', number, code, name, hint)
+
+
+def _interpreter(head: bytes) -> str:
+    """The interpreter of a ``#!`` script, as binfmt_script reads it; "" for anything else."""
+    if not head.startswith(b"#!"):
+        return ""
+    words = head[2:].split(b"\n", 1)[0].strip(b" \t").split(b" ", 1)
+    return words[0].decode("utf-8", "replace")
+
+
+def _missing(head: bytes) -> str:
+    interpreter = _interpreter(head)
+    if interpreter.endswith("\r"):
+        return f"its first line ends in CR LF, so the kernel looks for {interpreter!r}: convert it to LF"
+    if interpreter:
+        return f"the script names the interpreter {interpreter}, which is not in the image"
+    loader = _loader(head)
+    if loader:
+        return f"it is linked dynamically and its loader {loader} is not in the image"
+    return "the file vanished between create and start"
+
+
+def _denied(head: bytes) -> str:
+    interpreter = _interpreter(head)
+    if interpreter:
+        return f"the script or its interpreter {interpreter} must be executable, on a mount without noexec"
+    return "it must be executable, on a mount without noexec"
+
+
+def _loader(head: bytes) -> str:
+    """The path in PT_INTERP of an ELF file of 64 bits, little-endian, where ``head`` reaches it (elf(5))."""
+    if head[:6] != b"\x7fELF\x02\x01":
+        return ""
+    start, size, count = (
+        int.from_bytes(head[at : at + n], "little") for at, n in ((32, 8), (54, 2), (56, 2))
+    )
+    for at in range(start, start + size * count, size or 1):
+        if head[at : at + 4] == b"\x03\0\0\0":
+            offset = int.from_bytes(head[at + 8 : at + 16], "little")
+            length = int.from_bytes(head[at + 32 : at + 40], "little")
+            return head[offset : offset + length].rstrip(b"\0").decode("utf-8", "replace")
+    return ""
+
+
+#: e_machine of elf(5), the ones an image is made for.
+_MACHINES = {
+    3: "i386",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
+
+
+def _format(head: bytes) -> str:
+    """Why the kernel knows no way to execute it."""
+    import os
+
+    if head[:4] == b"\x7fELF":
+        order = "big" if head[5:6] == b"\x02" else "little"
+        machine = int.from_bytes(head[18:20], "big" if order == "big" else "little")
+        name = _MACHINES.get(machine, f"machine {machine}")
+        here = os.uname().machine
+        return f"it is a program for {name}, this host is {here}: use an image for this architecture"
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"#!"):
+        return "the #! line is malformed or names no interpreter"
+    return "it is neither an ELF program nor a script with #!: give it a first line such as #!/bin/sh"

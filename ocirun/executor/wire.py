@@ -1,0 +1,84 @@
+"""The wire form of a plan and of the helper's reports: little-endian, 4-aligned, length-checked on both
+sides.
+
+The layout is told in docs/verbs.md and at the top of ocirun/native/helper_wire.c; the kinds of arguments are
+those of ocirun.plan.table.
+"""
+
+from __future__ import annotations
+
+from ocirun.plan.steps import TABLE_DIGEST, VERBS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ocirun.plan.compile import Program
+    from ocirun.plan.model import Argument, Step
+
+_MAGIC = 0x3150434F
+_PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+def _u32(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode("utf-8", "surrogateescape")
+    body = raw + b"\0"
+    return _u32(len(raw)) + body + _PAD[len(body) & 3]
+
+
+def _bytes(value: bytes) -> bytes:
+    return _u32(len(value)) + value + _PAD[len(value) & 3]
+
+
+#: One encoder for each letter of a signature but the slots', which need the numbers the compiler gave.
+_ENCODERS: dict[str, Callable[..., bytes]] = {
+    "u": _u32,
+    "i": lambda value: value.to_bytes(4, "little", signed=True),
+    "L": lambda value: value.to_bytes(8, "little"),
+    "s": _text,
+    "b": _bytes,
+    "S": lambda values: _u32(len(values)) + b"".join([_text(value) for value in values]),
+    "U": lambda values: _u32(len(values)) + b"".join([_u32(value) for value in values]),
+}
+
+
+def _argument(kind: str, value: Argument, slots: Mapping[str, int]) -> bytes:
+    if kind in "to":
+        return _u32(slots[str(value)])
+    return _ENCODERS[kind](value)
+
+
+def _record(index: int, step: Step, slots: Mapping[str, int]) -> bytes:
+    number, _, signature, _ = VERBS[step.verb]
+    body = b"".join([_argument(kind, value, slots) for kind, value in zip(signature, step.args, strict=True)])
+    return _u32(8 + len(body)) + number.to_bytes(2, "little") + index.to_bytes(2, "little") + body
+
+
+def encode(program: Program) -> bytes:
+    """The bytes the helper reads: header (magic, size, digest of the table, counts), then the records."""
+    records = b"".join([_record(index, step, program.slots) for index, step in program.records])
+    counts = _u32(len(program.records)) + _u32(len(program.slots))
+    return _u32(_MAGIC) + _u32(32 + len(records)) + TABLE_DIGEST + counts + records
+
+
+#: Kinds of reports.
+BORN, FAILED, MEET, READY, WARNING, DONE = 1, 2, 3, 4, 5, 6
+
+
+class Report:
+    """One packet of the helper: what happened at which step, with an errno or a value and two texts."""
+
+    __slots__ = ("errno", "kind", "operation", "path", "step", "value")
+
+    def __init__(self, packet: bytes) -> None:
+        self.kind = int.from_bytes(packet[0:4], "little")
+        self.step = int.from_bytes(packet[4:8], "little")
+        self.errno = int.from_bytes(packet[8:12], "little", signed=True)
+        self.value = int.from_bytes(packet[12:16], "little")
+        operation, _, path = packet[16:].partition(b"\0")
+        self.operation = operation.decode("utf-8", "replace")
+        self.path = path.rstrip(b"\0").decode("utf-8", "replace")

@@ -1,0 +1,123 @@
+"""The journal of a container: what was made on the host and how to undo it, written before it is made.
+
+One JSON object a line, appended, in ``journal`` of the state directory.  The first line is the head: version,
+id, bundle, rootfs, creation time, annotations.  Then ``{"step": N, "undo": VERB, "args": [...]}`` for each
+step that leaves a trace, and events: ``{"born": PID, "start": TICKS}``, ``{"created": true}`` and
+``{"started": true}``.
+A crash can cut the last line short; what was cut had not begun.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ocirun.errors import StateError
+from ocirun.jsontext import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.plan.model import Argument
+
+#: Of the journal and the start handshake: a newer ocirun reads every older version, an older one says no.
+VERSION = 1
+
+
+class Trace:
+    """Something made on the host: the step that made it, the verb that undoes it and the arguments."""
+
+    __slots__ = ("args", "step", "undo")
+
+    def __init__(self, step: int, undo: str, args: tuple[Argument, ...]) -> None:
+        self.step = step
+        self.undo = undo
+        self.args = args
+
+
+class Journal:
+    """What a journal says: the head, the traces in the order they were made, and how far the container came.
+
+    ``pid`` is 0 and ``start`` "" before init was born; ``start`` is its start time in clock ticks after boot,
+    as /proc/PID/stat has it: with it a pid that was used again is told apart (proc_pid_stat(5)).
+    """
+
+    __slots__ = ("created", "head", "pid", "start", "started", "traces")
+
+    def __init__(self) -> None:
+        self.head: dict[str, object] = {}
+        self.traces: list[Trace] = []
+        self.pid = 0
+        self.start = ""
+        self.created = False
+        self.started = False
+
+    def add(self, entry: dict[str, object]) -> None:
+        """Takes one line in."""
+        if "undo" in entry:
+            args = entry["args"]
+            assert isinstance(args, list)
+            self.traces.append(Trace(int(str(entry["step"])), str(entry["undo"]), tuple(args)))
+        elif "born" in entry:
+            self.pid, self.start = int(str(entry["born"])), str(entry["start"])
+        elif "version" in entry:
+            self.head = entry
+        self.created = self.created or "created" in entry
+        self.started = self.started or "started" in entry
+
+
+def read(directory: str) -> Journal:
+    """The journal in ``directory``; an empty one where the creator died before it wrote the head.
+
+    Raises StateError when it cannot be read or was written by a newer version.
+    """
+    journal = Journal()
+    for line in _lines(os.path.join(directory, "journal")):
+        entry = loads(line)
+        assert isinstance(entry, dict)
+        journal.add(entry)
+    version = journal.head.get("version", VERSION)
+    if version != VERSION:
+        raise StateError(
+            f"the container was made by another version of ocirun (journal {version}, this reads {VERSION})",
+            code="state-io",
+            hint="delete it with the version that made it",
+        )
+    return journal
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return []
+    chunks: list[bytes] = []
+    try:
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+    finally:
+        os.close(fd)
+    whole, _, _cut_short = b"".join(chunks).rpartition(b"\n")
+    return whole.decode("utf-8", "surrogateescape").split("\n") if whole else []
+
+
+class Writer:
+    """Appends to the journal of one container; keep it open no longer than a command runs."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, directory: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(os.path.join(directory, "journal"), flags, 0o600)
+
+    def write(self, entry: dict[str, object]) -> None:
+        """Appends one line whole; raises OSError when the disk is full."""
+        line = (dumps(entry) + "\n").encode("utf-8", "surrogateescape")
+        if os.write(self._fd, line) != len(line):
+            raise OSError(28, "No space left on device")
+
+    def trace(self, trace: Trace) -> None:
+        """Says that a step is about to leave its trace, and how it is undone."""
+        self.write({"step": trace.step, "undo": trace.undo, "args": list(trace.args)})
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._fd)

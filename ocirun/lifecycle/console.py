@@ -1,0 +1,138 @@
+"""The host's side of a terminal: handing the master over, or passing bytes between it and our own."""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from ocirun.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.waiting import Task
+
+_CHUNK = 65536
+
+
+def send_console(path: str, master: int) -> Task[None]:
+    """Sends the master of a terminal to the AF_UNIX stream socket at ``path``, with its name as the data.
+
+    Raises HostError when nobody listens there (unix(7), SCM_RIGHTS).
+    """
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        sock.connect(path)
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
+        sock.sendmsg([b"/dev/ptmx"], [rights])
+    except OSError as error:
+        raise HostError(
+            f"send the terminal to the console socket {path}: {error.strerror}",
+            errno=error.errno or 0,
+            path=path,
+            pointer="/process/terminal",
+            hint="something must listen on that socket, an AF_UNIX stream, to receive it",
+        ) from error
+    finally:
+        sock.close()
+    return
+    yield
+
+
+class Proxy:
+    """Passes bytes between our standard streams and the master of a container's terminal.
+
+    Our own terminal, if standard input is one, is raw while it runs; ``close`` restores it.
+    """
+
+    __slots__ = ("_hung", "_in", "_saved", "_to_container", "_to_user", "master")
+
+    def __init__(self, master: int) -> None:
+        self.master = master
+        os.set_blocking(master, False)
+        self._in = 0
+        self._hung = False
+        self._saved: list[object] | None = None
+        self._to_container = b""
+        self._to_user = b""
+        if os.isatty(0):
+            self._make_raw()
+            self.resize()
+
+    def _make_raw(self) -> None:
+        """cfmakeraw(3)."""
+        import termios
+
+        self._saved = termios.tcgetattr(0)
+        raw = termios.tcgetattr(0)
+        raw[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
+        raw[1] &= ~termios.OPOST
+        raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+        raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
+        termios.tcsetattr(0, termios.TCSANOW, raw)
+
+    def resize(self) -> None:
+        """Gives the container's terminal the size of ours (SIGWINCH)."""
+        import fcntl
+        import termios
+
+        if self._saved is not None:
+            size = fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8)
+            fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
+
+    def wants(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The descriptors to read from and to write to now: nothing is read that could not be passed on."""
+        reads: tuple[int, ...] = () if self._to_user or self._hung else (self.master,)
+        if self._in >= 0 and not self._to_container:
+            reads += (self._in,)
+        writes: tuple[int, ...] = (1,) if self._to_user else ()
+        if self._to_container:
+            writes += (self.master,)
+        return reads, writes
+
+    def move(self, ready: tuple[int, ...]) -> None:
+        """Moves what can be moved without waiting."""
+        if self._in in ready and not self._to_container:
+            self._to_container = os.read(self._in, _CHUNK)
+            if not self._to_container:
+                self._in = -1
+        if self.master in ready and self._to_container:
+            self._to_container = self._to_container[self._write(self._to_container) :]
+        if self.master in ready and not self._to_user:
+            self._to_user = self._read()
+        if self._to_user:
+            self._to_user = self._to_user[os.write(1, self._to_user) :]
+
+    def drain(self) -> None:
+        """Passes on what the container wrote before it ended."""
+        while True:
+            while self._to_user:
+                self._to_user = self._to_user[os.write(1, self._to_user) :]
+            self._to_user = self._read()
+            if not self._to_user:
+                return
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.master, _CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError:  # EIO: nobody has the other end open any more; poll(2) would report that for ever
+            self._hung = True
+            return b""
+
+    def _write(self, data: bytes) -> int:
+        try:
+            return os.write(self.master, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)
+
+    def close(self) -> None:
+        """Restores our terminal and closes the master."""
+        if self._saved is not None:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            self._saved = None
+        os.close(self.master)

@@ -1,0 +1,40 @@
+"""Deletes a container: what stopped is undone, what was created and never started is killed first."""
+
+from __future__ import annotations
+
+from ocirun import journal
+from ocirun.errors import StateError
+from ocirun.lifecycle.state import RUNNING, State
+from ocirun.lifecycle.undo import undo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.lifecycle.store import Store
+    from ocirun.waiting import Task
+
+
+def delete(store: Store, container: str, force: bool) -> Task[None]:
+    """Removes ``container`` and all it left on the host.
+
+    A created container is killed first, as runc and crun do because shims rely on it, though the
+    specification admits only a stopped one.  ``force`` kills a running one, and takes an unknown id as
+    deleted.
+
+    Raises StateError for a running container without ``force``, or an unknown id.
+    """
+    try:
+        lock = yield from store.lock(container)
+    except StateError as error:
+        if force and error.code == "container-unknown":
+            return
+        raise
+    try:
+        now = State(container, journal.read(lock.path))
+        if now.status == RUNNING and not force:
+            raise StateError(
+                f"cannot delete container {container} that is not stopped: {now.status}",
+                hint=f"stop it with `ocirun kill {container} KILL`, or use --force",
+            )
+        yield from undo(lock)
+    finally:
+        lock.close()

@@ -1,0 +1,84 @@
+"""What /proc tells of an init process: whether it is ours, and how far it came (proc_pid_stat(5))."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+
+#: The comm init gives itself while it waits for its start; execve replaces it.
+WAITING_COMM = "ocirun-init"
+
+_PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, struct pidfd_info), its first 64 bytes: linux/pidfd.h
+_PIDFD_INFO_EXIT = 1 << 3
+
+
+class Process:
+    """One reading of /proc/PID/stat: comm, state letter and start time in clock ticks after boot."""
+
+    __slots__ = ("comm", "letter", "start")
+
+    def __init__(self, stat: bytes) -> None:
+        # comm may hold any byte, also ")" and blanks: it ends at the last ")"
+        head, _, tail = stat.rpartition(b")")
+        fields = tail.split()
+        self.comm = head.partition(b"(")[2].decode("utf-8", "replace")
+        self.letter = fields[0].decode()
+        self.start = fields[19].decode()
+
+    @property
+    def dead(self) -> bool:
+        """A zombie or on its way out."""
+        return self.letter in "ZX"
+
+
+def look(pid: int) -> Process | None:
+    """The process with that pid, None when there is none."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return Process(os.read(fd, 4096))
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def open_pidfd(pid: int, start: str) -> int:
+    """A pidfd of the process with that pid and start time; -1 when it is gone (pidfd_open(2)).
+
+    The start time is read after the pidfd is open, so that the pid cannot change hands in between.
+    """
+    if pid <= 0:
+        return -1
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    process = look(pid)
+    if process is None or process.start != start:
+        os.close(pidfd)
+        return -1
+    return pidfd
+
+
+def is_dead(pidfd: int) -> bool:
+    """Whether the process of ``pidfd`` has ended (it may still be a zombie)."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def exit_code(pidfd: int) -> int | None:
+    """The wait status of a process that was reaped; None where the kernel cannot tell (before 6.15)."""
+    info = bytearray(64)
+    info[0:8] = _PIDFD_INFO_EXIT.to_bytes(8, "little")
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    if not int.from_bytes(info[0:8], "little") & _PIDFD_INFO_EXIT:
+        return None
+    return int.from_bytes(info[60:64], "little", signed=True)

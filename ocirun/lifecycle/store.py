@@ -1,0 +1,178 @@
+"""The state directory: one directory (0700) a container, named by its id, below the root of the store.
+
+    ROOT/ID/config.json   the config as it was at create; nothing reads the bundle again
+    ROOT/ID/journal       ocirun.journal
+    ROOT/ID/gate, proof   the FIFOs of the start handshake, until start
+
+One lock a container: flock(2) on its directory.  A command that made or found the directory and then got the
+lock looks whether the directory is still the one of that name, for a delete may have removed it in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+from ocirun.errors import StateError
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.waiting import Task
+
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
+_LONGEST = 1024
+_PATIENCE, _PAUSE = 30.0, 0.005
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def check_id(container: str) -> None:
+    """Raises StateError unless ``container`` is an id as runc and crun know it."""
+    if not container:
+        raise StateError("the container id is empty", code="container-id-invalid")
+    bad = sorted({letter for letter in container if letter not in _ALLOWED})
+    if bad or container[0] == "." or len(container) > _LONGEST:
+        found = (
+            f"it has {' '.join(repr(letter) for letter in bad)}"
+            if bad
+            else "it begins with a dot or is too long"
+        )
+        raise StateError(
+            f"invalid container id format: {container[:64]!r}: {found}",
+            code="container-id-invalid",
+            hint="an id has letters, digits and _ + - . and does not begin with a dot",
+        )
+
+
+class Store:
+    """The root of all state directories of one user; made on first use (0711, as its parents are)."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    def directory(self, container: str) -> str:
+        """The state directory of ``container``; raises StateError for an id that cannot be one."""
+        check_id(container)
+        return os.path.join(self.root, container)
+
+    def ids(self) -> list[str]:
+        """The ids of all containers, sorted."""
+        try:
+            names = os.listdir(self.root)
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if not name.startswith("."))
+
+    def make(self, container: str) -> Lock:
+        """Makes the state directory; raises StateError where it exists or cannot be made."""
+        path = self.directory(container)
+        try:
+            os.makedirs(self.root, 0o711, exist_ok=True)
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            raise StateError(
+                f"container with given ID already exists: {container}",
+                code="container-exists",
+                hint=f"choose another id, or remove it with `ocirun delete {container}`",
+            ) from None
+        except OSError as error:
+            raise state_io(error, "make the state directory", path) from error
+        return Lock(path, os.open(path, _DIRECTORY), container)
+
+    def lock(self, container: str) -> Task[Lock]:
+        """Waits for the lock of an existing container; raises StateError when there is none of that id."""
+        path = self.directory(container)
+        until = time.monotonic() + _PATIENCE
+        while True:
+            lock = Lock(path, self._open(path, container), container)
+            while not lock.acquire():
+                if time.monotonic() > until:
+                    lock.close()
+                    raise StateError(
+                        f"container {container} is locked by another command",
+                        hint="another ocirun works on it: wait for it, or end it and try again",
+                    )
+                yield Wait(until=time.monotonic() + _PAUSE)
+            if lock.is_current():
+                return lock
+            lock.close()
+
+    @staticmethod
+    def _open(path: str, container: str) -> int:
+        try:
+            return os.open(path, _DIRECTORY)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise unknown(container) from None
+            raise state_io(error, "open the state directory", path) from error
+
+
+class Lock:
+    """A state directory held under its lock; ``close`` lets go."""
+
+    __slots__ = ("_fd", "container", "path")
+
+    def __init__(self, path: str, fd: int, container: str) -> None:
+        self.path = path
+        self._fd = fd
+        self.container = container
+
+    def acquire(self) -> bool:
+        """Tries to get the lock; False while somebody else has it."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def is_current(self) -> bool:
+        """Whether the locked directory is still the one its path leads to."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(self._fd))
+
+    def remove(self) -> None:
+        """Removes the state directory and all in it; raises StateError."""
+        try:
+            for name in os.listdir(self._fd):
+                os.unlink(name, dir_fd=self._fd)
+            os.rmdir(self.path)
+        except OSError as error:
+            raise state_io(error, "remove the state directory", self.path) from error
+
+    def close(self) -> None:
+        """Lets go of the lock."""
+        os.close(self._fd)
+
+
+def unknown(container: str) -> StateError:
+    """The error for an id that no container has, in the words engines look for."""
+    return StateError(
+        f"container {container!r} does not exist",
+        code="container-unknown",
+        hint="`ocirun list` shows those that do",
+    )
+
+
+def state_io(error: OSError, operation: str, path: str) -> StateError:
+    """An OSError of the state directory as ours, with the cure where one is known."""
+    hints = {
+        errno.ENOSPC: "the file system of the state directory is full: free space, or use --root elsewhere",
+        errno.EACCES: "ocirun runs as root, or with --root at a directory of your own",
+        errno.EROFS: "the state directory must be writable: use --root elsewhere",
+    }
+    name = errno.errorcode.get(error.errno or 0, "?")
+    return StateError(
+        f"{operation} {path}: {name}",
+        operation=operation,
+        errno=error.errno or 0,
+        path=path,
+        hint=hints.get(error.errno or 0, ""),
+        code="state-io",
+    )

@@ -1,0 +1,84 @@
+"""Undoes what a journal says was made: its traces backwards, as a plan of inverse steps."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ocirun import journal
+from ocirun.executor.run import Execution, Observer, execute
+from ocirun.lifecycle.process import is_dead, open_pidfd
+from ocirun.plan import steps
+from ocirun.plan.compile import compile_plan
+from ocirun.plan.model import LIFECYCLE, Plan
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.journal import Journal
+    from ocirun.lifecycle.store import Lock
+    from ocirun.plan.model import Step
+    from ocirun.waiting import Task
+
+_PATIENCE = 10.0
+
+
+def inverse(entries: Journal) -> list[Step]:
+    """The steps that undo the traces, last first.
+
+    ``kill_init`` needs the cgroup that init was born in, which is the argument of ``remove_cgroup``: killing
+    the cgroup also reaches an init whose pid was never reported.  ``remove_state`` is not a step: it is the
+    removal of the journal itself, and comes when all these have succeeded.
+    """
+    found: list[Step] = []
+    for trace in reversed(entries.traces):
+        if trace.undo == "remove_cgroup":
+            mount, path, parents = trace.args
+            where = f"{mount}{path}"
+            found.append(steps.kill_cgroup(path=where, pointer="", why=LIFECYCLE))
+            found.append(
+                steps.remove_cgroup(path=where, parents=int(str(parents)), pointer="", why=LIFECYCLE)
+            )
+    return found
+
+
+def undo(lock: Lock) -> Task[None]:
+    """Undoes all of the container held by ``lock`` and removes its state directory.
+
+    Can be repeated: each inverse takes what is gone already as done.  Raises StepError or DriverError for
+    what cannot be undone; the state directory then stays, so that it can be tried again.
+    """
+    entries = journal.read(lock.path)
+    steps_back = inverse(entries)
+    if steps_back:
+        yield from execute(compile_plan(Plan(lock.container, steps_back)), {}, Observer(), Execution())
+    yield from _gone(entries)
+    lock.remove()
+
+
+def _gone(entries: Journal) -> Task[None]:
+    """Waits until init has ended and reaps it where it is our child."""
+    pidfd = open_pidfd(entries.pid, entries.start)
+    if pidfd < 0:
+        return
+    try:
+        if not is_dead(pidfd):
+            yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
+        reap(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def reap(pidfd: int) -> int | None:
+    """Reaps the ended process of ``pidfd`` and gives its exit status as a shell does (128 + signal); None
+    where it is not our child (waitid(2), P_PIDFD).
+    """
+    try:
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    if ended.si_code == os.CLD_EXITED:
+        return ended.si_status
+    return 128 + ended.si_status

@@ -1,0 +1,208 @@
+"""Builds the native programs: the launcher ``ocirun`` and the helper that enters containers.
+
+pip runs it as a build hook of hatchling; ``python ocirun/native/build.py`` rebuilds both in place.  The helper is
+as small as this machine can make it: musl where there is musl-gcc or the ziglang package, else the static C
+library of the compiler.  Its build id goes into ``build_id.py``, so that the executor runs no other helper.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NATIVE = Path(__file__).resolve().parent
+BIN = NATIVE / "bin"
+HELPER = BIN / "ocirun-helper"
+LAUNCHER = BIN / "ocirun"
+BUILD_ID = NATIVE / "build_id.py"
+
+_FLAGS = (
+    "-Os -std=c11 -Wall -Wextra -Werror -static -fstack-protector-strong -fno-asynchronous-unwind-tables "
+    "-fno-unwind-tables -ffunction-sections -fdata-sections "
+    "-Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now"
+).split()
+_STRIPPED = ["-s", "-Wl,--build-id=sha1"]
+
+#: Headers of the kernel, which musl-gcc does not look for: (name, where Debian and others put it).
+_KERNEL_HEADERS = ("linux", "asm", "asm-generic")
+
+_PT_NOTE, _NT_GNU_BUILD_ID = 4, 3
+
+
+class BuildError(Exception):
+    """The native programs cannot be built here; the message says what is missing."""
+
+
+def helper_sources() -> list[Path]:
+    """The C files of the helper; raises BuildError when there are none."""
+    sources = sorted(NATIVE.glob("helper_*.c"))
+    if not sources:
+        message = f"no source of the helper (helper_*.c) lies in {NATIVE}"
+        raise BuildError(message)
+    return sources
+
+
+def compiler(scratch: Path) -> list[str]:
+    """The command of the compiler that makes the smallest static program here, its headers under ``scratch``."""
+    if shutil.which("musl-gcc"):
+        return ["musl-gcc", "-isystem", str(_kernel_headers(scratch))]
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-musl"]
+    if shutil.which("gcc"):
+        return ["gcc"]
+    message = "no C compiler: install musl-tools (or the Python package ziglang, or gcc and libc6-dev)"
+    raise BuildError(message)
+
+
+def _kernel_headers(scratch: Path) -> Path:
+    """A directory with the kernel's headers and nothing of glibc's, which lie beside them in /usr/include."""
+    directory = scratch / "kernel-headers"
+    directory.mkdir(exist_ok=True)
+    usr = Path("/usr/include")
+    for name in _KERNEL_HEADERS:
+        found = [place for place in (usr / name, *usr.glob(f"{platform.machine()}-*/{name}")) if place.is_dir()]
+        if not found:
+            message = f"no headers of the kernel ({usr / name}): install linux-libc-dev"
+            raise BuildError(message)
+        link = directory / name
+        if not link.is_symlink():
+            link.symlink_to(found[0])
+    return directory
+
+
+def compile_helper(target: Path, extra: Sequence[str] = ()) -> None:
+    """Compiles the helper to ``target``, with ``extra`` flags after ours; raises BuildError."""
+    _compile(helper_sources(), target, extra)
+
+
+def compile_launcher(target: Path, boot: str) -> None:
+    """Compiles the launcher to ``target``; it will run ``boot``, which counts from its own directory."""
+    _compile([NATIVE / "launcher.c"], target, [f'-DOCIRUN_BOOT="{boot}"'])
+
+
+def _compile(sources: Sequence[Path], target: Path, extra: Sequence[str]) -> None:
+    """Compiles beside ``target`` and renames: a program that runs cannot be written (ETXTBSY), only replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as directory:
+        scratch = Path(directory)
+        made = scratch / target.name
+        command = [*compiler(scratch), *_FLAGS, *_STRIPPED, *extra, "-o", str(made), *map(str, sources)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            message = f"{' '.join(command)}\n{done.stderr}{target.name} cannot be compiled"
+            raise BuildError(message)
+        made.replace(target)
+
+
+def build_id(program: Path) -> str:
+    """The build id of an ELF program as hex digits (elf(5), the note GNU 3); raises BuildError without one."""
+    content = program.read_bytes()
+    for start, size in _note_segments(content):
+        for owner, kind, payload in _notes(content[start : start + size]):
+            if (owner, kind) == (b"GNU\0", _NT_GNU_BUILD_ID):
+                return payload.hex()
+    message = f"{program} has no build id"
+    raise BuildError(message)
+
+
+def _note_segments(content: bytes) -> Iterator[tuple[int, int]]:
+    """Offset and size of each PT_NOTE of a 64-bit little-endian file."""
+    if content[:6] != b"\x7fELF\x02\x01":
+        message = "only 64-bit little-endian machines are known"
+        raise BuildError(message)
+    (table,) = struct.unpack_from("<Q", content, 0x20)
+    width, count = struct.unpack_from("<HH", content, 0x36)
+    for i in range(count):
+        (kind,) = struct.unpack_from("<I", content, table + i * width)
+        if kind == _PT_NOTE:
+            (start,) = struct.unpack_from("<Q", content, table + i * width + 8)
+            (size,) = struct.unpack_from("<Q", content, table + i * width + 32)
+            yield start, size
+
+
+def _notes(segment: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    at = 0
+    while at + 12 <= len(segment):
+        name, size, kind = struct.unpack_from("<III", segment, at)
+        payload = at + 12 + (name + 3) // 4 * 4
+        yield segment[at + 12 : at + 12 + name], kind, segment[payload : payload + size]
+        at = payload + (size + 3) // 4 * 4
+
+
+def build_helper() -> None:
+    """Builds the helper in place and writes its build id beside it; raises BuildError."""
+    compile_helper(HELPER)
+    text = f'"""Generated by ocirun/native/build.py."""\n\nHELPER_BUILD_ID = "{build_id(HELPER)}"\n'
+    temporary = BUILD_ID.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.replace(BUILD_ID)
+
+
+def build_in_place() -> None:
+    """Builds both for a checkout: the launcher runs the sources where they lie; raises BuildError."""
+    compile_launcher(LAUNCHER, str(NATIVE.parent / "boot.py"))
+    build_helper()
+
+
+def _installed_boot() -> str:
+    """Where a wheel puts boot.py, seen from the bin directory: the layout of a virtual environment."""
+    major, minor = sys.version_info[:2]
+    return f"../lib/python{major}.{minor}/site-packages/ocirun/boot.py"
+
+
+class NativeBuildHook(BuildHookInterface[Any]):
+    """Builds before hatchling packs: for ``pip install -e`` in place, for a wheel into a scratch directory."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compiles, and names the launcher a script and the wheel one for this platform (hatchling's contract)."""
+        if self.target_name != "wheel":
+            return
+        if version == "editable":
+            build_in_place()
+            launcher = LAUNCHER
+        else:
+            build_helper()
+            launcher = self._scratch() / "ocirun"
+            compile_launcher(launcher, _installed_boot())
+        build_data["pure_python"] = False
+        # The launcher names the directory of this Python's version, so the wheel is for no other.
+        build_data["tag"] = f"cp{sys.version_info[0]}{sys.version_info[1]}-none-{_platform_tag()}"
+        build_data["shared_scripts"] = {str(launcher): "ocirun"}
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Removes the scratch directory once the launcher is packed (hatchling's contract)."""
+        del version, build_data, artifact_path
+        if self._scratch_directory:
+            shutil.rmtree(self._scratch_directory)
+
+    _scratch_directory = ""
+
+    def _scratch(self) -> Path:
+        self._scratch_directory = tempfile.mkdtemp(prefix="ocirun-build-")
+        return Path(self._scratch_directory)
+
+
+def _platform_tag() -> str:
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+if __name__ == "__main__":
+    try:
+        build_in_place()
+    except BuildError as error:
+        os.write(2, f"{error}\n".encode())
+        raise SystemExit(1) from None

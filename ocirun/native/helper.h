@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The helper: runs the records of a plan, first outside the container (stage), then inside (init).
+ *
+ * It is fork-like all the way: init goes on where clone3 returned, with the descriptors and the memory of the
+ * stage.  Nothing is allocated but one arena, nothing is decided but what only the root file system can tell.
+ */
+#ifndef OCIRUN_HELPER_H
+#define OCIRUN_HELPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "verbs.h"
+
+enum { CONTROL_FD = 3, PLAN_FD = 4 };
+
+enum report_kind {
+    REPORT_BORN = 1,
+    REPORT_FAILED = 2,
+    REPORT_MEET = 3,
+    REPORT_READY = 4,
+    REPORT_WARNING = 5,
+    REPORT_DONE = 6,
+};
+
+extern struct helper {
+    struct plan plan;
+    uint32_t at;      /* where the next record begins */
+    uint32_t step;    /* the step that is being performed */
+    int *slots;       /* descriptor of each slot, -1 where it has none */
+    char **pointers;  /* the arena: room for the argument and environment vectors */
+    int control;      /* the socket to the host, -1 after READY */
+    int root;         /* the root file system of the container, -1 before attach_root */
+    mode_t umask;     /* the one the caller had */
+    const char *home; /* "HOME=…" as find_home found it, or NULL */
+    char *program;    /* what find_program found, or NULL */
+    uint32_t proof;   /* the slot of the FIFO that proves the start */
+} helper;
+
+/* -- helper_report.c: what the host is told -- */
+void report(enum report_kind kind, int error, uint32_t value, const char *operation, const char *path,
+            const int *fds, uint32_t fd_count);
+/* The step failed: tells the host which, errno (as given), what refused and on which path, and ends. */
+_Noreturn void fail(int error, const char *operation, const char *path);
+/* The same after a system call, with errno. */
+_Noreturn void fail_errno(const char *operation, const char *path);
+void warn(int error, const char *operation, const char *path);
+/* Appends to a text of size bytes, cut where it is full. */
+void append(char *text, size_t size, const char *more);
+/* Gives a slot its descriptor; takes the one it has, or fails when it has none. */
+void fill_slot(uint32_t slot, int fd);
+int slot_fd(uint32_t slot);
+void close_fd(int fd);
+void close_slot(uint32_t slot);
+
+/* -- helper_path.c: every path in the root file system, law 2 -- */
+/* openat2 below the root, resolved as if it were "/": a descriptor (close-on-exec), or -1 and errno. */
+int open_in_root(const char *path, uint64_t flags, uint64_t resolve);
+/* openat2 of a name below a directory that is open already, never following a link nor leaving it. */
+int open_beneath(int directory, const char *name, uint64_t flags);
+/* O_PATH descriptor of a directory (kind S_IFDIR) or file (S_IFREG), made with this mode if missing, as are
+ * the directories above it; -1 and errno.  plain refuses symbolic links. */
+int make_in_root(const char *path, mode_t kind, mode_t mode, bool plain);
+/* O_PATH descriptor of the directory that holds path, made if missing, and its last name; -1 and errno. */
+int make_parent(const char *path, const char **name);
+
+/* -- helper_mount.c: the mount calls, descriptor in and descriptor out -- */
+int clone_tree(int fd, const char *path, bool recursive);
+void set_attributes(int mount, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation,
+                    const char *path);
+void move_onto(int mount, int target, const char *path);
+
+/* -- helper_start.c -- */
+/* Every signal at its default and none blocked, as execve must find them. */
+void reset_signals(void);
+
+#endif

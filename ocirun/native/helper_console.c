@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The terminal of the container. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "helper.h"
+#include "helper_kernel.h"
+
+enum { PTMX_MAJOR = 5, PTMX_MINOR = 2 };
+
+/* The image may have put anything at /dev/pts: only a devpts is opened for more than a look (CVE-2025-52565).
+ */
+static int open_master(void) {
+    int pts = open_in_root("/dev/pts", O_PATH | O_DIRECTORY, IN_ROOT_NO_SYMLINKS), master;
+    struct statfs file_system;
+    struct stat facts;
+
+    if (pts < 0)
+        fail_errno("openat2", "/dev/pts");
+    if (fstatfs(pts, &file_system) < 0)
+        fail_errno("fstatfs", "/dev/pts");
+    if ((unsigned long)file_system.f_type != KERNEL_DEVPTS_SUPER_MAGIC)
+        fail(ENODEV, "check of devpts", "/dev/pts");
+    master = open_beneath(pts, "ptmx", O_RDWR | O_NOCTTY);
+    if (master < 0)
+        fail_errno("openat2", "/dev/pts/ptmx");
+    if (fstat(master, &facts) < 0)
+        fail_errno("fstat", "/dev/pts/ptmx");
+    if (!S_ISCHR(facts.st_mode) || facts.st_rdev != makedev(PTMX_MAJOR, PTMX_MINOR))
+        fail(ENODEV, "check of ptmx", "/dev/pts/ptmx");
+    close_fd(pts);
+    return master;
+}
+
+/* The other end comes from the master itself, not from a path that may name another file. */
+static int open_peer(int master) {
+    int unlock = 0, peer;
+
+    if (ioctl(master, KERNEL_TIOCSPTLCK, &unlock) < 0)
+        fail_errno("TIOCSPTLCK", "/dev/pts/ptmx");
+    peer = ioctl(master, KERNEL_TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (peer < 0)
+        fail_errno("TIOCGPTPEER", "/dev/pts/ptmx");
+    return peer;
+}
+
+/* A link in the place of /dev or /dev/console leads nowhere: neither is followed (CVE-2026-88264). */
+static int make_console_file(void) {
+    int dev = open_in_root("/dev", O_PATH | O_DIRECTORY, IN_ROOT_NO_SYMLINKS), fd;
+    struct stat facts;
+
+    if (dev < 0)
+        fail_errno("openat2", "/dev");
+    if (mknodat(dev, "console", S_IFREG | 0600, 0) < 0 && errno != EEXIST)
+        fail_errno("mknodat", "/dev/console");
+    fd = open_beneath(dev, "console", O_PATH);
+    if (fd < 0 || fstat(fd, &facts) < 0)
+        fail_errno("openat2", "/dev/console");
+    if (S_ISDIR(facts.st_mode))
+        fail(EISDIR, "openat2", "/dev/console");
+    close_fd(dev);
+    return fd;
+}
+
+void run_make_console(const struct make_console_args *args) {
+    struct winsize size = {.ws_col = (unsigned short)args->columns, .ws_row = (unsigned short)args->rows};
+    int master = open_master(), peer = open_peer(master);
+    int target = make_console_file(), bound = clone_tree(peer, "/dev/console", false);
+
+    if (args->columns && args->rows && ioctl(master, TIOCSWINSZ, &size) < 0)
+        fail_errno("TIOCSWINSZ", "/dev/console");
+    move_onto(bound, target, "/dev/console");
+    close_fd(bound);
+    close_fd(target);
+    fill_slot(args->console, master);
+    fill_slot(args->terminal, peer);
+}
+
+void run_new_session(void) {
+    if (setsid() < 0)
+        fail_errno("setsid", "");
+}
+
+void run_take_terminal(const struct take_terminal_args *args) {
+    int terminal = slot_fd(args->terminal);
+
+    if (ioctl(terminal, TIOCSCTTY, 0) < 0)
+        fail_errno("TIOCSCTTY", "/dev/console");
+    if (fchown(terminal, args->owner, (gid_t)-1) < 0)
+        fail_errno("fchown", "/dev/console");
+    for (int fd = 0; fd < 3; fd++)
+        if (dup3(terminal, fd, 0) < 0)
+            fail_errno("dup3", "/dev/console");
+    close_slot(args->terminal);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What init makes in the root file system besides mounts: devices, links, directories. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "helper.h"
+
+/* A node that is there is kept when it is the same device; its owner and mode are then the image's affair. */
+static void check_device(int parent, const char *name, mode_t kind, dev_t device, const char *path) {
+    struct stat facts;
+
+    if (fstatat(parent, name, &facts, AT_SYMLINK_NOFOLLOW) < 0)
+        fail_errno("fstatat", path);
+    if ((facts.st_mode & S_IFMT) != kind || (kind != S_IFIFO && facts.st_rdev != device))
+        fail(EEXIST, "mknodat", path);
+}
+
+void run_make_device(const struct make_device_args *args) {
+    dev_t device = makedev(args->major, args->minor);
+    mode_t kind = args->kind & S_IFMT;
+    const char *name;
+    int parent;
+
+    if (kind != S_IFCHR && kind != S_IFBLK && kind != S_IFIFO)
+        fail(EINVAL, "mknodat", args->path);
+    parent = make_parent(args->path, &name);
+    if (parent < 0)
+        fail_errno("openat2", args->path);
+    /* the umask is 0, so the mode is what was asked for */
+    if (mknodat(parent, name, kind | (args->mode & 07777), device) == 0) {
+        if (fchownat(parent, name, args->uid, args->gid, AT_SYMLINK_NOFOLLOW) < 0)
+            fail_errno("fchownat", args->path);
+    } else if (errno == EEXIST) {
+        check_device(parent, name, kind, device, args->path);
+    } else {
+        fail_errno("mknodat", args->path);
+    }
+    close_fd(parent);
+}
+
+/* Whether a link to target is there already; whatever else is there but a directory is taken away. */
+static bool same_link(int parent, const char *name, const char *target, const char *path) {
+    char found[PATH_MAX];
+    ssize_t length = readlinkat(parent, name, found, sizeof found);
+
+    if (length >= 0 && (size_t)length == strlen(target) && !memcmp(found, target, (size_t)length))
+        return true;
+    if (unlinkat(parent, name, 0) < 0)
+        fail(errno == EISDIR ? EEXIST : errno, "symlinkat", path);
+    return false;
+}
+
+void run_make_symlink(const struct make_symlink_args *args) {
+    const char *name;
+    int parent = make_parent(args->path, &name);
+
+    if (parent < 0)
+        fail_errno("openat2", args->path);
+    if (symlinkat(args->target, parent, name) < 0) {
+        if (errno != EEXIST)
+            fail_errno("symlinkat", args->path);
+        if (!same_link(parent, name, args->target, args->path) && symlinkat(args->target, parent, name) < 0)
+            fail_errno("symlinkat", args->path);
+    }
+    close_fd(parent);
+}
+
+void run_make_directory(const struct make_directory_args *args) {
+    int fd = make_in_root(args->path, S_IFDIR, args->mode & 07777, false);
+
+    if (fd < 0)
+        fail_errno("mkdirat", args->path);
+    close_fd(fd);
+}

@@ -1,0 +1,128 @@
+/*
+ * ocirun, the command: a static program that makes the process clean and becomes the Python beside it.
+ *
+ * It takes no decision of its own and reads no file.  It finds itself by /proc/self/exe, never by argv[0], so
+ * a relative path, a symbolic link and a strange working directory all lead to the same code; and it drops
+ * the variables by which a loader or a library could be told to load other code into a process of root.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+/* OCIRUN_BOOT: the script to run.  Relative paths count from the directory of this program. */
+#ifndef OCIRUN_BOOT
+#error "OCIRUN_BOOT is given by the build"
+#endif
+
+#define FIXED_ARGUMENTS 6
+
+extern char **environ;
+
+/* Variables that make ld.so, iconv(3), locales or OpenSSL load code; python3 -I takes care of PYTHON*. */
+static const char *const loading[] = {
+    "LD_", "GCONV_PATH=", "LOCPATH=", "OPENSSL_CONF=", "OPENSSL_ENGINES=", "OPENSSL_MODULES=",
+};
+
+static void say(const char *text) {
+    if (write(STDERR_FILENO, text, strlen(text)) < 0)
+        return;
+}
+
+static int fail(const char *operation, const char *path) {
+    const char *why = strerror(errno);
+
+    say("ocirun: ");
+    say(operation);
+    say(" ");
+    say(path);
+    say(": ");
+    say(why);
+    say("\n");
+    return 1;
+}
+
+/* A caller that ignores SIGCHLD would make our children vanish unreaped, and all three survive execve(2). */
+static void reset_signals(void) {
+    sigset_t none;
+
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* With 0, 1 or 2 closed, the next file we open would become somebody's standard output. */
+static int fill_standard_descriptors(void) {
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            return -1;
+    return 0;
+}
+
+static int is_loading(const char *variable) {
+    for (size_t i = 0; i < sizeof(loading) / sizeof(loading[0]); i++)
+        if (strncmp(variable, loading[i], strlen(loading[i])) == 0)
+            return 1;
+    return 0;
+}
+
+static void scrub_environment(void) {
+    char **to = environ;
+
+    for (char **from = environ; *from; from++)
+        if (!is_loading(*from))
+            *to++ = *from;
+    *to = NULL;
+}
+
+/* Writes "DIRECTORY/name" to path, where the first length bytes hold "DIRECTORY/"; an absolute name stands
+ * alone. */
+static int beside(char *path, size_t length, const char *name) {
+    if (name[0] == '/')
+        length = 0;
+    if (length + strlen(name) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    strcpy(path + length, name);
+    return 0;
+}
+
+static int become_python(int argc, char **argv) {
+    static char python[PATH_MAX], boot[PATH_MAX];
+    char *arguments[FIXED_ARGUMENTS + (argc > 0 ? argc : 1) + 1];
+    ssize_t length = readlink("/proc/self/exe", python, sizeof(python) - 1);
+    int count = 0;
+
+    if (length < 0)
+        return fail("readlink", "/proc/self/exe");
+    while (length > 0 && python[length - 1] != '/')
+        length--;
+    memcpy(boot, python, (size_t)length);
+    if (beside(python, (size_t)length, "python3") < 0 || beside(boot, (size_t)length, OCIRUN_BOOT) < 0)
+        return fail("find the files beside", "/proc/self/exe");
+
+    arguments[count++] = python;
+    arguments[count++] = "-I"; /* no PYTHON* variable, no user directory, no current directory */
+    arguments[count++] = "-S"; /* no site: it costs as much as all of create */
+    arguments[count++] = "-X";
+    arguments[count++] = "utf8"; /* or a path with an umlaut fails in the C locale */
+    arguments[count++] = boot;
+    for (int i = 1; i < argc; i++)
+        arguments[count++] = argv[i];
+    arguments[count] = NULL;
+    execv(python, arguments);
+    return fail("execute", python);
+}
+
+int main(int argc, char **argv) {
+    reset_signals();
+    scrub_environment();
+    if (fill_standard_descriptors() < 0)
+        return fail("open", "/dev/null");
+    return become_python(argc, argv);
+}

@@ -1,0 +1,379 @@
+"""The laws of order, and of what a plan must hold; the tests and ``ocirun plan`` ask here, no container waits.
+
+Each law is a function that takes a View of the plan and yields what breaks it, as sentences that name the steps.
+A plan without ``clone_init`` (an undo) is held only to the laws that every plan is under.
+"""
+
+from __future__ import annotations
+
+from ocirun.plan.model import LIFECYCLE
+from ocirun.plan.table import CALLS_UNDER_ANY_FILTER, HOST, INIT, STAGE, TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ocirun_spec.types import Config
+
+    from ocirun.plan.model import Plan, Step
+
+_VERBS = {verb.name: verb for verb in TABLE}
+
+#: The order in which a plan that creates a container performs its verbs: runc's ``standard_init``, where each
+#: position has its reason (docs: the laws of order), written out whole so that equal configs read the same.
+#: Verbs in one row may stand in any order among themselves.
+ORDER: tuple[tuple[str, ...], ...] = (
+    ("make_cgroup",),
+    ("hide_process",),
+    ("open_handshake",),
+    ("open_tree",),
+    ("open_device",),
+    ("open_cgroup",),
+    ("allow_devices",),
+    ("clone_init",),
+    ("join_keyring",),
+    ("set_link_up",),
+    ("set_propagation",),
+    ("attach_root",),
+    ("mount", "attach"),
+    ("make_device",),
+    ("make_symlink",),
+    ("make_directory",),
+    ("make_console",),
+    ("send_console",),
+    ("pivot_root",),
+    ("new_session",),
+    ("take_terminal",),
+    ("set_root_readonly",),
+    ("set_readonly",),
+    ("set_hostname",),
+    ("readonly_path",),
+    ("mask_path",),
+    ("forbid_new_privileges",),
+    ("find_home",),
+    ("enter_cwd",),
+    ("close_descriptors",),
+    ("own_stdio",),
+    ("set_rlimit",),
+    ("drop_bounding",),
+    ("set_groups",),
+    ("set_ids",),
+    ("set_capabilities",),
+    ("raise_ambient",),
+    ("set_umask",),
+    ("find_program",),
+    ("await_start",),
+    ("exec",),
+)
+_RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+
+#: What every plan that creates a container must hold.
+MANDATORY = (
+    "make_cgroup hide_process open_handshake open_tree open_cgroup allow_devices clone_init set_propagation "
+    "attach_root pivot_root new_session enter_cwd close_descriptors drop_bounding set_groups set_ids "
+    "set_capabilities raise_ambient set_umask find_program await_start exec"
+).split()
+
+#: verb -> verbs of which one must be there as well.
+COMPANIONS: dict[str, tuple[str, ...]] = {
+    "make_console": ("send_console",),
+    "send_console": ("make_console",),
+    "take_terminal": ("make_console",),
+    "make_device": ("make_symlink",),
+    "make_symlink": ("make_device",),
+    "pivot_root": ("take_terminal", "own_stdio"),
+}
+
+#: The default devices and links of a container; a plan has all of them or, for a /dev that is bound, none.
+DEFAULT_NODES = frozenset(
+    "/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty".split()
+)
+DEFAULT_LINKS = frozenset("/dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx".split())
+
+#: Member of the config -> the verbs of which one must do it, when the member asks for something.  A "*" stands for
+#: each entry of a list, whose own pointer the step must bear.
+COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("/root/path", ("open_tree", "attach_root")),
+    ("/root/readonly", ("set_root_readonly",)),
+    ("/mounts/*", ("mount", "attach")),
+    ("/hostname", ("set_hostname",)),
+    ("/process/terminal", ("make_console",)),
+    ("/process/terminal", ("send_console",)),
+    ("/process/terminal", ("take_terminal",)),
+    ("/process/args", ("exec",)),
+    ("/process/rlimits/*", ("set_rlimit",)),
+    ("/process/noNewPrivileges", ("forbid_new_privileges",)),
+    ("/process/user/umask", ("set_umask",)),
+    ("/process/user/additionalGids", ("set_groups",)),
+    ("/process/capabilities", ("set_capabilities",)),
+    ("/process/capabilities/bounding", ("drop_bounding",)),
+    ("/process/capabilities/ambient", ("raise_ambient",)),
+    ("/linux/namespaces", ("clone_init",)),
+    ("/linux/cgroupsPath", ("make_cgroup",)),
+    ("/linux/resources/devices", ("allow_devices",)),
+    ("/linux/maskedPaths/*", ("mask_path",)),
+    ("/linux/readonlyPaths/*", ("readonly_path",)),
+)
+
+
+class View:
+    """A plan as the laws look at it: its steps, numbered from 1, and where each verb stands."""
+
+    __slots__ = ("config", "places", "steps")
+
+    def __init__(self, plan: Plan, config: Mapping[str, object] | None) -> None:
+        self.steps = plan.steps
+        self.config = config
+        self.places: dict[str, list[int]] = {}
+        for number, step in enumerate(plan.steps, 1):
+            self.places.setdefault(step.verb, []).append(number)
+
+    @property
+    def creates(self) -> bool:
+        """Whether the plan makes a container."""
+        return "clone_init" in self.places or "exec" in self.places
+
+    def slots(self, kind: str) -> Iterator[tuple[int, Step, str]]:
+        """Each argument of this kind ("slot" or "out"): number of the step, the step, the name of the slot."""
+        for number, step in enumerate(self.steps, 1):
+            for (_, one), value in zip(_VERBS[step.verb].args, step.args, strict=True):
+                if one == kind:
+                    yield number, step, str(value)
+
+
+def lint(plan: Plan, config: Config | None = None) -> list[str]:
+    """Every law that ``plan`` breaks, a sentence each; with ``config``, also what it asks for and the plan lacks."""
+    unknown = [f"step {n}: no verb {step.verb}" for n, step in enumerate(plan.steps, 1) if step.verb not in _VERBS]
+    if unknown:
+        return unknown
+    view = View(plan, config)
+    laws = EVERY_PLAN + (CREATING if view.creates else ())
+    return [complaint for law in laws for complaint in law(view)]
+
+
+# -- laws for every plan ---------------------------------------------------------------------------------------
+
+
+def order_of_the_table(view: View) -> Iterator[str]:
+    """A verb stands after all those that the table names."""
+    for number, step in enumerate(view.steps, 1):
+        for name in _VERBS[step.verb].after:
+            late = [place for place in view.places.get(name, ()) if place > number]
+            if late:
+                yield f"step {number}: {step.verb} must stand after {name} (step {late[-1]})"
+
+
+def once(view: View) -> Iterator[str]:
+    """A verb that a plan may hold once stands in it once."""
+    for name, places in view.places.items():
+        if len(places) > 1 and _VERBS[name].once:
+            yield f"step {places[1]}: a second {name}"
+
+
+def actors_in_turn(view: View) -> Iterator[str]:
+    """Stage ends where init begins, and nothing follows ``exec``."""
+    inside = False
+    for number, step in enumerate(view.steps, 1):
+        actor = _VERBS[step.verb].actor
+        if actor == STAGE and inside:
+            yield f"step {number}: {step.verb} is a step of stage, which is gone"
+        if actor == INIT and "clone_init" not in view.places:
+            yield f"step {number}: {step.verb} is a step of init, and no step clones one"
+        inside = inside or actor == INIT
+    for place in view.places.get("exec", ()):
+        if place != len(view.steps):
+            yield f"step {place}: exec must be the last step"
+
+
+def slots_filled_once(view: View) -> Iterator[str]:
+    """A slot is filled once, used only after that, and used at all."""
+    filled: dict[str, int] = {}
+    for number, step, slot in view.slots("out"):
+        if slot in filled:
+            yield f"step {number}: {step.verb} fills the slot {slot} again"
+        filled.setdefault(slot, number)
+    used: set[str] = set()
+    for number, step, slot in view.slots("slot"):
+        used.add(slot)
+        if slot not in filled or filled[slot] >= number:
+            yield f"step {number}: {step.verb} uses the slot {slot} before it is filled"
+    for slot, number in filled.items():
+        if slot not in used:
+            yield f"step {number}: the slot {slot} is never used"
+
+
+def traces_have_inverses(view: View) -> Iterator[str]:
+    """What leaves a trace on the host names its inverse."""
+    for number, step in enumerate(view.steps, 1):
+        verb = _VERBS[step.verb]
+        if bool(verb.leaves) != bool(verb.undo):
+            yield f"step {number}: {step.verb} leaves a trace without an inverse"
+
+
+def pointers_say_who_asked(view: View) -> Iterator[str]:
+    """Every step names the member of the config that asked for it, or belongs to the lifecycle."""
+    for number, step in enumerate(view.steps, 1):
+        if (step.why == LIFECYCLE) != (not step.pointer):
+            yield f"step {number}: {step.verb} does not say what asked for it"
+
+
+def lists_in_their_order(view: View) -> Iterator[str]:
+    """Steps of one verb, or of the mounts, that stand for entries of one list keep the order of the list."""
+    last: dict[tuple[int | str, str], int] = {}
+    for number, step in enumerate(view.steps, 1):
+        place, _, entry = step.pointer.rpartition("/")
+        if not entry.isdigit():
+            continue
+        key = (_RANK.get(step.verb, step.verb), place)
+        if int(entry) <= last.get(key, -1):
+            yield f"step {number}: {step.verb} for {step.pointer} stands out of the order of the list"
+        last[key] = int(entry)
+
+
+def allowed_under_a_filter(view: View) -> Iterator[str]:
+    """After ``load_seccomp`` only verbs whose calls any usable filter admits."""
+    for place in view.places.get("load_seccomp", ()):
+        for number, step in enumerate(view.steps[place:], place + 1):
+            calls = set(_VERBS[step.verb].calls) - CALLS_UNDER_ANY_FILTER
+            if calls and _VERBS[step.verb].actor != HOST:
+                yield f"step {number}: {step.verb} may be refused by the filter: {', '.join(sorted(calls))}"
+
+
+# -- laws for plans that create ----------------------------------------------------------------------------------
+
+
+def order_of_creation(view: View) -> Iterator[str]:
+    """The verbs follow ORDER."""
+    for number, (step, follower) in enumerate(zip(view.steps, view.steps[1:], strict=False), 1):
+        if step.verb not in _RANK:
+            yield f"step {number}: {step.verb} has no place in a plan that creates a container"
+        elif _RANK[step.verb] > _RANK.get(follower.verb, len(ORDER)):
+            yield f"step {number}: {step.verb} must stand after {follower.verb}"
+
+
+def mandatory(view: View) -> Iterator[str]:
+    """Nothing that every container needs is missing: groups always set, descriptors closed, cwd verified …"""
+    for name in MANDATORY:
+        if name not in view.places:
+            yield f"{name} is missing"
+
+
+def companions(view: View) -> Iterator[str]:
+    """What belongs together is together."""
+    for name, others in COMPANIONS.items():
+        if name in view.places and not any(other in view.places for other in others):
+            yield f"{name} without {' or '.join(others)}"
+
+
+def default_devices(view: View) -> Iterator[str]:
+    """The default nodes and links are there, all of them or, where /dev is bound, none."""
+    made = {
+        verb: {str(dict(zip(_names(verb), step.args, strict=True))["path"]) for step in view.steps if step.verb == verb}
+        for verb in ("make_device", "make_symlink")
+    }
+    if not any(made.values()) and _dev_is_bound(view):
+        return
+    for verb, wanted in (("make_device", DEFAULT_NODES), ("make_symlink", DEFAULT_LINKS)):
+        for path in sorted(wanted - made[verb]):
+            yield f"{verb} {path} is missing"
+
+
+def _names(verb: str) -> list[str]:
+    return [name for name, _ in _VERBS[verb].args]
+
+
+def _dev_is_bound(view: View) -> bool:
+    return any(step.verb == "attach" and step.args[_names("attach").index("target")] == "/dev" for step in view.steps)
+
+
+def late_readonly(view: View) -> Iterator[str]:
+    """A step that closes a mount stands for one that was made."""
+    mounted = {step.pointer for step in view.steps if step.verb == "mount"}
+    for number in view.places.get("set_readonly", ()):
+        if view.steps[number - 1].pointer not in mounted:
+            yield f"step {number}: set_readonly for a mount that no step made"
+
+
+def covered(view: View) -> Iterator[str]:
+    """Every member of the config that asks for something has its step (only when the config is given)."""
+    if view.config is None:
+        return
+    cited = {(step.pointer, step.verb) for step in view.steps}
+    for pattern, verbs in COVERAGE:
+        for pointer in _asked(view.config, pattern):
+            if not any((pointer, verb) in cited for verb in verbs):
+                yield f"{pointer} is asked for and no step does it"
+    yield from _cwd_covered(view)
+    yield from _keeps_readonly(view)
+    yield from _loopback(view)
+    yield from _home(view)
+
+
+def _asked(config: Mapping[str, object], pattern: str) -> Iterator[str]:
+    """The pointers that ``pattern`` stands for in ``config``, where they ask for something."""
+    value: object = config
+    for part in pattern.removesuffix("/*").split("/")[1:]:
+        value = value.get(part) if isinstance(value, dict) else None
+    if pattern.endswith("/*"):
+        entries = value if isinstance(value, list) else []
+        yield from (f"{pattern.removesuffix('*')}{number}" for number in range(len(entries)))
+    elif value is not None and value is not False and value not in ("", [], {}):
+        yield pattern
+
+
+def _cwd_covered(view: View) -> Iterator[str]:
+    """A working directory below the root is made where it is missing."""
+    for number in view.places.get("enter_cwd", ()):
+        if view.steps[number - 1].args != ("/",) and "make_directory" not in view.places:
+            yield f"step {number}: nothing makes the working directory"
+
+
+def _keeps_readonly(view: View) -> Iterator[str]:
+    """A new mount that asked for ``ro`` is read-only from the start, or closed by set_readonly."""
+    mounts = (view.config or {}).get("mounts", [])
+    closed = {view.steps[number - 1].pointer for number in view.places.get("set_readonly", ())}
+    place = _names("mount").index("set")
+    for step in view.steps:
+        if step.verb != "mount" or not isinstance(mounts, list):
+            continue
+        words = mounts[int(step.pointer.rpartition("/")[2])].get("options", [])
+        last = [word for word in words if word in ("ro", "rw")][-1:]
+        if last == ["ro"] and not int(str(step.args[place])) & 1 and step.pointer not in closed:
+            yield f"{step.pointer} asks for ro and stays writable"
+
+
+def _home(view: View) -> Iterator[str]:
+    """HOME is set: by the environment, or looked up."""
+    for number in view.places.get("exec", ()):
+        environment = view.steps[number - 1].args[_names("exec").index("env")]
+        assert isinstance(environment, tuple)
+        if "find_home" not in view.places and not any(str(entry).startswith("HOME=") for entry in environment):
+            yield f"step {number}: HOME is neither set nor looked up"
+
+
+def _loopback(view: View) -> Iterator[str]:
+    """A new network namespace has its loopback up."""
+    clone_new_network = 0x40000000
+    for number in view.places.get("clone_init", ()):
+        if int(str(view.steps[number - 1].args[0])) & clone_new_network and "set_link_up" not in view.places:
+            yield "the loopback of the new network namespace stays down"
+
+
+EVERY_PLAN: tuple[Callable[[View], Iterator[str]], ...] = (
+    order_of_the_table,
+    once,
+    actors_in_turn,
+    slots_filled_once,
+    traces_have_inverses,
+    pointers_say_who_asked,
+    lists_in_their_order,
+    allowed_under_a_filter,
+)
+CREATING: tuple[Callable[[View], Iterator[str]], ...] = (
+    order_of_creation,
+    mandatory,
+    companions,
+    default_devices,
+    late_readonly,
+    covered,
+)

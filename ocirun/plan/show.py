@@ -1,0 +1,279 @@
+"""A plan for people (``ocirun plan``) and for programs (``--format json``).
+
+One line a step: who performs it, its number, the verb, what it does, the slots it fills, the member of the config
+that asked for it, and what undoes it.
+"""
+
+from __future__ import annotations
+
+from ocirun.plan.model import DEFAULT, LIFECYCLE
+from ocirun.plan.table import TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocirun.plan.model import Argument, Plan, Step
+    from ocirun.plan.table import Verb
+
+_VERBS = {verb.name: verb for verb in TABLE}
+
+#: Flags of clone3 (linux/sched.h), in the order in which people name them.
+_NAMESPACES = (
+    (0x10000000, "user"),
+    (0x20000000, "pid"),
+    (0x40000000, "network"),
+    (0x08000000, "ipc"),
+    (0x04000000, "uts"),
+    (0x00020000, "mount"),
+    (0x02000000, "cgroup"),
+    (0x00000080, "time"),
+)
+#: Attributes of a mount (linux/mount.h): the word when it is set, the word when it is cleared.
+_ATTRIBUTES = (
+    (0x1, "ro", "rw"),
+    (0x2, "nosuid", "suid"),
+    (0x4, "nodev", "dev"),
+    (0x8, "noexec", "exec"),
+    (0x10, "noatime", ""),
+    (0x20, "strictatime", ""),
+    (0x80, "nodiratime", "diratime"),
+    (0x200000, "nosymfollow", "symfollow"),
+)
+_ATIME, _ATIME_CHOSEN = 0x70, 0x30
+_PROPAGATION = ((1 << 17, "unbindable"), (1 << 18, "private"), (1 << 19, "slave"), (1 << 20, "shared"))
+_REC = 0x4000
+_LIMITS = "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime".split()
+_CAPABILITIES = (
+    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service "
+    "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct "
+    "sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap "
+    "mac_override mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
+).split()
+
+
+class Arguments:
+    """The arguments of one step by name, as numbers and as text."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, step: Step) -> None:
+        names = [name for name, _ in _VERBS[step.verb].args]
+        self._values: dict[str, Argument] = dict(zip(names, step.args, strict=True))
+
+    def number(self, name: str) -> int:
+        """An argument that is a number."""
+        value = self._values[name]
+        assert isinstance(value, int)
+        return value
+
+    def text(self, name: str) -> str:
+        """An argument as text: a list as its parts with blanks between."""
+        value = self._values[name]
+        if isinstance(value, tuple):
+            return " ".join(str(one) for one in value)
+        return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+
+    def size(self, name: str) -> int:
+        """How long an argument of bytes is."""
+        value = self._values[name]
+        assert isinstance(value, bytes)
+        return len(value)
+
+    def has(self, name: str) -> bool:
+        """Whether an argument is neither empty nor zero."""
+        return bool(self._values[name])
+
+
+# -- words for numbers -----------------------------------------------------------------------------------------
+
+
+def attributes(set_: int, clear: int, prefix: str = "") -> list[str]:
+    """The words for mount attributes that are set and cleared; ``prefix`` is "r" for the recursive ones."""
+    words = [prefix + (word if set_ & bit else other) for bit, word, other in _ATTRIBUTES if (set_ | clear) & bit]
+    if clear & _ATIME == _ATIME and not set_ & _ATIME_CHOSEN:
+        words.append(prefix + "relatime")
+    return [word for word in words if word != prefix]
+
+
+def propagation(flags: int) -> str:
+    """The word for flags of propagation, "" for none."""
+    for bit, word in _PROPAGATION:
+        if flags & bit:
+            return ("r" if flags & _REC else "") + word
+    return ""
+
+
+def capabilities(bits: int) -> str:
+    """The names of a set of capabilities; "none", and "all but …" where that is shorter."""
+    names = [name for number, name in enumerate(_CAPABILITIES) if bits >> number & 1]
+    missing = [name for name in _CAPABILITIES if name not in names]
+    if not names:
+        return "none"
+    if not missing:
+        return "all"
+    return "all but " + " ".join(missing) if len(missing) < 6 < len(names) else " ".join(names)
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value == 0xFFFFFFFFFFFFFFFF else str(value)
+
+
+# -- one description a verb ------------------------------------------------------------------------------------
+
+
+def _mount(a: Arguments) -> str:
+    words = attributes(a.number("set"), a.number("clear")) + a.text("options").split()
+    return _with(f"{a.text('fstype')} on {a.text('target')}", [*words, propagation(a.number("propagation"))])
+
+
+def _attach(a: Arguments) -> str:
+    words = attributes(a.number("set"), a.number("clear")) + attributes(a.number("rset"), a.number("rclear"), "r")
+    return _with(f"{a.text('tree')} on {a.text('target')}", [*words, propagation(a.number("propagation"))])
+
+
+def _with(text: str, words: list[str]) -> str:
+    rest = ",".join(word for word in words if word)
+    return f"{text} ({rest})" if rest else text
+
+
+def _namespaces(a: Arguments) -> str:
+    names = [name for flag, name in _NAMESPACES if a.number("namespaces") & flag]
+    return " ".join(names)
+
+
+def _device(a: Arguments) -> str:
+    return f"{a.text('path')} ({a.text('major')}:{a.text('minor')})"
+
+
+def _capability_sets(a: Arguments) -> str:
+    names = ("permitted", "effective", "inheritable")
+    sets = {name: capabilities(a.number(name)) for name in names}
+    if sets["permitted"] == sets["effective"]:
+        return f"{sets['permitted']}; inheritable {sets['inheritable']}"
+    return "; ".join(f"{name} {text}" for name, text in sets.items())
+
+
+def _program(a: Arguments) -> str:
+    return a.text("name") + (f" along {a.text('search')}" if "/" not in a.text("name") else "")
+
+
+def _size(a: Arguments) -> str:
+    return f"{a.text('columns')} by {a.text('rows')}" if a.has("columns") and a.has("rows") else ""
+
+
+def _rlimit(a: Arguments) -> str:
+    soft, hard = _limit(a.number("soft")), _limit(a.number("hard"))
+    return f"{_LIMITS[a.number('resource')]} {soft}" + (f", at most {hard}" if hard != soft else "")
+
+
+#: verb -> its description; for the others the arguments themselves are it.
+_DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
+    "make_cgroup": lambda a: a.text("path"),
+    "open_tree": lambda a: a.text("path") + (" and below" if a.has("recursive") else ""),
+    "open_device": _device,
+    "allow_devices": lambda a: f"{a.size('program') // 8} instructions of eBPF",
+    "clone_init": _namespaces,
+    "remove_cgroup": lambda a: a.text("path"),
+    "set_propagation": lambda a: f"/ {propagation(a.number('flags'))}",
+    "mount": _mount,
+    "attach": _attach,
+    "make_device": lambda a: f"{_device(a)} mode {a.number('mode'):04o}",
+    "make_symlink": lambda a: f"{a.text('path')} to {a.text('target')}",
+    "make_directory": lambda a: f"{a.text('path')} mode {a.number('mode'):04o}",
+    "make_console": _size,
+    "take_terminal": lambda a: f"terminal of {a.text('owner')}",
+    "mask_path": lambda a: a.text("path"),
+    "set_rlimit": _rlimit,
+    "own_stdio": lambda a: f"by {a.text('uid')}",
+    "drop_bounding": lambda a: f"but {capabilities(a.number('keep'))}",
+    "set_groups": lambda a: a.text("groups") or "none",
+    "set_ids": lambda a: f"{a.text('uid')}:{a.text('gid')}",
+    "set_capabilities": _capability_sets,
+    "raise_ambient": lambda a: capabilities(a.number("capabilities")),
+    "set_umask": lambda a: f"{a.number('mask'):04o}" if a.number("mask") >= 0 else "the caller's",
+    "find_home": lambda a: f"of {a.text('uid')}",
+    "find_program": _program,
+    "close_descriptors": lambda a: f"from {3 + a.number('preserve')}",
+    "await_start": lambda a: a.text("gate"),
+    "exec": lambda a: a.text("args"),
+}
+
+
+def describe(step: Step) -> str:
+    """What ``step`` does, in the words of the config: ``proc on /proc``, ``/dev/null (1:3)``."""
+    arguments = Arguments(step)
+    if step.verb in _DESCRIPTIONS:
+        return _DESCRIPTIONS[step.verb](arguments)
+    named = [name for name, kind in _VERBS[step.verb].args if kind != "out"]
+    return " ".join(arguments.text(name) for name in named)
+
+
+# -- the whole -------------------------------------------------------------------------------------------------
+
+
+def show(plan: Plan) -> str:
+    """``plan`` as text: a head line, then one aligned line a step."""
+    rows = [_row(step) for step in plan.steps]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    lines = [_head(plan)]
+    for number, (step, row) in enumerate(zip(plan.steps, rows, strict=True), 1):
+        cells = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        undo = _VERBS[step.verb].undo
+        lines.append(f"{_VERBS[step.verb].actor:>6} {number:>3}  {cells}  {f'undo {undo}' if undo else ''}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def as_json(plan: Plan) -> dict[str, object]:
+    """``plan`` as values for a JSON document: id, traces it leaves, steps with their arguments by name."""
+    return {
+        "id": plan.id,
+        "leaves": _leaves(plan),
+        "warnings": [fault.render("config.json") for fault in plan.warnings],
+        "steps": [_entry(number, step) for number, step in enumerate(plan.steps, 1)],
+    }
+
+
+def _head(plan: Plan) -> str:
+    return f"{plan.id} · {len(plan.steps)} steps · leaves: {', '.join(_leaves(plan)) or 'nothing'}"
+
+
+def _leaves(plan: Plan) -> list[str]:
+    return [_VERBS[step.verb].leaves for step in plan.steps if _VERBS[step.verb].leaves]
+
+
+def _row(step: Step) -> tuple[str, str, str, str]:
+    outs = [str(value) for (_, kind), value in zip(_VERBS[step.verb].args, step.args, strict=True) if kind == "out"]
+    return step.verb, _printable(describe(step)), f"→ {', '.join(outs)}" if outs else "", _asked_by(step)
+
+
+def _printable(text: str) -> str:
+    """``text`` without what would break the line or speak to the terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _asked_by(step: Step) -> str:
+    if step.why == LIFECYCLE:
+        return "lifecycle"
+    return f"default of {step.pointer}" if step.why == DEFAULT else step.pointer
+
+
+def _entry(number: int, step: Step) -> dict[str, object]:
+    verb: Verb = _VERBS[step.verb]
+    arguments = {name: _value(value) for (name, _), value in zip(verb.args, step.args, strict=True)}
+    return {
+        "step": number,
+        "actor": verb.actor,
+        "verb": step.verb,
+        "arguments": arguments,
+        "description": describe(step),
+        "pointer": step.pointer,
+        "why": step.why or "asked",
+        "undo": verb.undo,
+    }
+
+
+def _value(value: Argument) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    return list(value) if isinstance(value, tuple) else value

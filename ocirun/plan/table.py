@@ -1,0 +1,192 @@
+"""The verb table: every operation a plan can name, written once.
+
+``python -m ocirun.plan.generate`` makes from it the C enum and decoder of the helper, the constructors in
+``steps.py``, the facts the linter uses and the page docs/verbs.md.  Nothing on the hot path imports this module.
+
+Kinds of arguments (the wire form of each is in ocirun/executor/wire.py and ocirun/native/helper_wire.c):
+
+========  =====================================================================
+``u32``   unsigned, 32 bits
+``i32``   signed, 32 bits
+``u64``   unsigned, 64 bits
+``str``   text without NUL (a path, a name)
+``bytes`` any bytes (a BPF program)
+``strs``  a list of texts
+``u32s``  a list of unsigned numbers of 32 bits
+``slot``  the name of a slot that an earlier step filled
+``out``   the name of the slot that this step fills with a file descriptor
+========  =====================================================================
+"""
+
+from __future__ import annotations
+
+HOST, STAGE, INIT = "host", "stage", "init"
+
+#: The few system calls that any seccomp filter a container can live under admits; after load_seccomp the
+#: linter lets only verbs pass whose calls are all in here.
+CALLS_UNDER_ANY_FILTER = frozenset(
+    "read write clone wait4 prctl capget capset setgroups setresuid setresgid execve exit_group".split()
+)
+
+
+class Verb:
+    """One row: who performs it, what it takes and fills, what undoes it, the system calls it makes."""
+
+    __slots__ = ("actor", "after", "args", "calls", "doc", "leaves", "name", "once", "undo")
+
+    def __init__(
+        self,
+        name: str,
+        actor: str,
+        args: str,
+        doc: str,
+        *,
+        calls: str,
+        undo: str = "",
+        leaves: str = "",
+        after: str = "",
+        once: bool = True,
+    ) -> None:
+        self.name = name
+        self.actor = actor
+        #: ("name", "kind") pairs in wire order, written "name:kind name:kind".
+        self.args = tuple((word.split(":")[0], word.split(":")[1]) for word in args.split())
+        self.doc = doc
+        self.calls = tuple(calls.split())
+        #: The trace it leaves on the host, in words, and the inverse that the journal replays; both or none.
+        self.leaves = leaves
+        self.undo = undo
+        #: Verbs that, where a plan has them, must all stand before this one (the laws of order).
+        self.after = tuple(after.split())
+        #: Whether a plan may hold it only once.
+        self.once = once
+
+
+TABLE: tuple[Verb, ...] = (
+    # -- inserted by the compiler ------------------------------------------------------------------------------
+    Verb("meet", INIT, "give:u32s take:u32s",
+         "stop until the host has done its steps; slots in `give` go to the host, those in `take` come from it",
+         calls="sendmsg recvmsg", once=False),
+    # -- host: the Python process --------------------------------------------------------------------------------
+    Verb("make_cgroup", HOST, "mount:str path:str parents:u32",
+         "make the cgroup `path` below the cgroup2 mount, and what is missing above it; `parents` directories above "
+         "it are ours and go with it when they are empty",
+         calls="mkdir", leaves="cgroup", undo="remove_cgroup"),
+    Verb("send_console", HOST, "console:slot",
+         "hand the master of the terminal to the console socket, or keep it for a foreground run",
+         calls="sendmsg", after="make_console"),
+    # -- stage: the helper, outside, still privileged ----------------------------------------------------------
+    Verb("hide_process", STAGE, "", "make the helper non-dumpable, so that nothing inside can ptrace or read it",
+         calls="prctl"),
+    Verb("open_handshake", STAGE, "directory:str gate:out proof:out",
+         "make and open the two FIFOs of the start handshake in the state directory",
+         calls="mkfifoat openat", leaves="state directory", undo="remove_state", after="hide_process"),
+    Verb("open_tree", STAGE, "path:str recursive:u32 tree:out",
+         "clone the mount at a host path (the root file system, a bind source), detached",
+         calls="open_tree", after="hide_process", once=False),
+    Verb("open_device", STAGE, "path:str major:u32 minor:u32 device:out",
+         "clone a host device node to bind, after checking that it is the character device it claims to be",
+         calls="openat fstat open_tree", after="hide_process", once=False),
+    Verb("open_cgroup", STAGE, "path:str cgroup:out", "open the cgroup that init will be born in",
+         calls="openat", after="make_cgroup hide_process"),
+    Verb("allow_devices", STAGE, "cgroup:slot program:bytes",
+         "load the device program and attach it to the cgroup (BPF_PROG_TYPE_CGROUP_DEVICE)",
+         calls="bpf", after="open_cgroup"),
+    Verb("clone_init", STAGE, "namespaces:u64 cgroup:slot",
+         "clone init as a child of the caller, in new namespaces and born in the cgroup (clone3)",
+         calls="clone3 sendmsg", leaves="process", undo="kill_init",
+         after="open_handshake open_tree open_device open_cgroup allow_devices"),
+    Verb("kill_cgroup", STAGE, "path:str", "kill every process of a cgroup and wait until it is empty (cgroup.kill)",
+         calls="openat write poll"),
+    Verb("remove_cgroup", STAGE, "path:str parents:u32",
+         "remove a cgroup with all below it, and up to `parents` empty directories above",
+         calls="unlinkat openat getdents64", after="kill_cgroup"),
+    # -- init: the helper, inside ------------------------------------------------------------------------------
+    Verb("join_keyring", INIT, "name:str", "join a new session keyring, so that the caller's keys stay outside",
+         calls="keyctl", after="clone_init"),
+    Verb("set_link_up", INIT, "name:str", "bring a network interface up (the loopback of a new namespace)",
+         calls="socket ioctl", after="clone_init", once=False),
+    Verb("set_propagation", INIT, "flags:u32",
+         "set the propagation of the whole inherited mount tree, so that nothing we mount reaches the host",
+         calls="mount", after="clone_init"),
+    Verb("attach_root", INIT, "root:slot", "attach the root file system that stage opened, made a slave of the host's first, and hold it open",
+         calls="move_mount", after="set_propagation"),
+    Verb("mount", INIT,
+         "fstype:str source:str target:str options:strs set:u64 clear:u64 propagation:u32 plain:u32",
+         "mount a new file system in the root; `plain` refuses any symbolic link in the target (proc, sysfs); a "
+         "tmpfs without a mode takes the one of the directory that was there",
+         calls="fsopen fsconfig fsmount openat2 mkdirat mount_setattr move_mount", after="attach_root", once=False),
+    Verb("attach", INIT,
+         "tree:slot target:str set:u64 clear:u64 rset:u64 rclear:u64 propagation:u32",
+         "attach a detached mount at a target in the root (a bind mount), made if missing; the whole tree is made "
+         "a slave of the host's first, then the attributes and the propagation asked for are set",
+         calls="openat2 mkdirat mknodat mount_setattr move_mount fstat", after="attach_root", once=False),
+    Verb("make_device", INIT, "path:str kind:u32 major:u32 minor:u32 mode:u32 uid:u32 gid:u32",
+         "make a device node, `kind` being S_IFCHR, S_IFBLK or S_IFIFO; one that is there and matches is kept, "
+         "another is an error",
+         calls="openat2 mkdirat mknodat fchownat fchmodat fstat", after="attach_root", once=False),
+    Verb("make_symlink", INIT, "target:str path:str", "make a symbolic link; the same one may be there",
+         calls="openat2 symlinkat readlinkat unlinkat", after="attach_root", once=False),
+    Verb("make_directory", INIT, "path:str mode:u32", "make a directory and those above it where they are missing",
+         calls="openat2 mkdirat", after="attach_root", once=False),
+    Verb("make_console", INIT, "columns:u32 rows:u32 console:out terminal:out",
+         "open a terminal pair of the container's devpts, size it, and bind its end on /dev/console",
+         calls="openat2 ioctl fstat open_tree mknodat move_mount", after="attach_root"),
+    Verb("pivot_root", INIT, "", "make the root file system the root, and let go of the old one",
+         calls="pivot_root fchdir mount umount2 chdir",
+         after="attach_root mount attach make_device make_symlink make_directory make_console"),
+    Verb("new_session", INIT, "", "start a session of its own, without a controlling terminal",
+         calls="setsid", after="pivot_root"),
+    Verb("take_terminal", INIT, "terminal:slot owner:u32",
+         "make the terminal the controlling one and standard input, output and error; give it to `owner`",
+         calls="ioctl fchown dup3", after="new_session make_console send_console"),
+    Verb("set_root_readonly", INIT, "", "make the mount of the root read-only",
+         calls="mount_setattr", after="pivot_root make_console mount attach make_device make_symlink make_directory"),
+    Verb("set_readonly", INIT, "path:str",
+         "make the mount at a path read-only, not those below it: a tmpfs that was written to while it was set up",
+         calls="openat2 mount_setattr",
+         after="pivot_root make_console mount attach make_device make_symlink make_directory", once=False),
+    Verb("set_hostname", INIT, "name:str", "set the host name of the UTS namespace",
+         calls="sethostname", after="pivot_root"),
+    Verb("readonly_path", INIT, "path:str", "make what is at a path read-only by a mount of itself; absent is fine",
+         calls="openat2 open_tree mount_setattr move_mount", after="pivot_root", once=False),
+    Verb("mask_path", INIT, "path:str null:slot",
+         "hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs; absent is fine",
+         calls="openat2 fstat open_tree move_mount fsopen fsconfig fsmount",
+         after="pivot_root readonly_path", once=False),
+    Verb("forbid_new_privileges", INIT, "", "set no_new_privs: execve gives no privileges any more",
+         calls="prctl", after="pivot_root readonly_path mask_path set_hostname take_terminal"),
+    Verb("enter_cwd", INIT, "path:str", "enter the working directory and verify that it lies inside the root",
+         calls="openat2 fchdir getcwd", after="pivot_root mask_path forbid_new_privileges"),
+    Verb("set_rlimit", INIT, "resource:u32 soft:u64 hard:u64", "set a resource limit",
+         calls="prlimit64", after="enter_cwd", once=False),
+    Verb("own_stdio", INIT, "uid:u32", "give standard input, output and error to the user of the program",
+         calls="fstat fchown", after="enter_cwd take_terminal"),
+    Verb("drop_bounding", INIT, "keep:u64", "drop every capability from the bounding set but those kept",
+         calls="prctl", after="set_rlimit own_stdio enter_cwd forbid_new_privileges set_root_readonly"),
+    Verb("set_groups", INIT, "groups:u32s", "set the supplementary groups, also to none", calls="setgroups",
+         after="drop_bounding"),
+    Verb("set_ids", INIT, "uid:u32 gid:u32", "become the user and group of the program, keeping capabilities",
+         calls="prctl setresgid setresuid", after="drop_bounding set_groups"),
+    Verb("set_capabilities", INIT, "effective:u64 permitted:u64 inheritable:u64",
+         "set the capability sets of the process", calls="capset", after="set_ids"),
+    Verb("raise_ambient", INIT, "capabilities:u64", "clear the ambient set and raise those asked for",
+         calls="prctl", after="set_capabilities"),
+    Verb("set_umask", INIT, "mask:i32", "set the file mode creation mask; -1 is the one the caller had",
+         calls="umask", after="set_ids pivot_root"),
+    Verb("find_home", INIT, "uid:u32", "look the user's home directory up in the container's /etc/passwd for HOME",
+         calls="openat2 read", after="pivot_root"),
+    Verb("find_program", INIT, "name:str search:str",
+         "find the program along PATH, as the user that will run it, before create succeeds",
+         calls="faccessat2 stat", after="enter_cwd set_ids set_capabilities"),
+    Verb("close_descriptors", INIT, "preserve:u32",
+         "close every descriptor above 2 + `preserve` but those of the handshake (CVE-2024-21626)",
+         calls="close_range", after="enter_cwd take_terminal set_root_readonly"),
+    Verb("await_start", INIT, "gate:slot proof:slot",
+         "report that the container is created, then wait for a byte through the gate",
+         calls="sendmsg prctl read close",
+         after="find_program find_home close_descriptors set_umask raise_ambient set_capabilities drop_bounding "
+               "set_rlimit own_stdio new_session"),
+    Verb("exec", INIT, "args:strs env:strs", "write the proof and execute the program",
+         calls="write execve", after="await_start"),
+)  # fmt: skip

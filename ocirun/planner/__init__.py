@@ -1,0 +1,117 @@
+"""From a checked config, facts of the host and the caller's options to a plan; pure, it touches nothing.
+
+Each module plans one concern and gives the steps of it; this one sets them in order.  The order is that of the
+kernel's needs, as the peers have learnt it (runc's ``standard_init``); ocirun.plan.lint holds its laws.
+"""
+
+from __future__ import annotations
+
+from ocirun.plan.model import Plan
+from ocirun.planner import (
+    cgroup,
+    console,
+    devices,
+    identity,
+    lifecycle,
+    mounts,
+    namespaces,
+    paths,
+    program,
+    root,
+    scope,
+    security,
+)
+from ocirun.planner.draft import Draft, Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun_spec.types import Config
+
+    from ocirun.host import Host
+    from ocirun.plan.model import Step
+
+__all__ = ["Options", "plan"]
+
+
+def plan(config: Config, host: Host, options: Options) -> Plan:
+    """The plan that creates the container ``options.id`` from ``config`` on ``host``.
+
+    ``config`` has passed the reader: types and required members are right.  Raises ConfigError with everything
+    in it that is wrong or not built yet, HostError when the config is fine and this host cannot do it.
+    """
+    draft = Draft(config, host, options)
+    scope.check(draft)
+    steps = _outside_and_root(draft) + _inside(draft)
+    _check_texts(draft, steps)
+    draft.settle()
+    return Plan(options.id, steps, draft.warnings)
+
+
+def _outside_and_root(draft: Draft) -> list[Step]:
+    """The steps until init stands in its own root: host, stage, then the mounts."""
+    opened, mounted = mounts.plan(draft)
+    return [
+        *cgroup.make(draft),
+        *lifecycle.hide(),
+        *lifecycle.handshake(draft),
+        *root.open_root(draft),
+        *opened,
+        *paths.open_null(draft),
+        *cgroup.open_cgroup(draft),
+        *devices.allow(draft),
+        *namespaces.clone(draft),
+        *security.keyring(draft),
+        *namespaces.loopback(draft),
+        *root.attach(draft),
+        *mounted,
+        *devices.make(draft),
+        *program.make_cwd(draft),
+        *console.make(draft),
+        *root.pivot(),
+    ]
+
+
+def _inside(draft: Draft) -> list[Step]:
+    """The steps from the new root to the program."""
+    return [
+        *console.take(draft),
+        *root.readonly(draft),
+        *mounts.readonly(draft),
+        *namespaces.hostname(draft),
+        *paths.readonly(draft),
+        *paths.mask(draft),
+        *security.new_privileges(draft),
+        *program.find_home(draft),
+        *program.enter_cwd(draft),
+        *lifecycle.close_descriptors(draft),
+        *console.own_stdio(draft),
+        *identity.rlimits(draft),
+        *security.bounding(draft),
+        *identity.groups_and_ids(draft),
+        *security.capabilities(draft),
+        *identity.umask(draft),
+        *program.find_program(draft),
+        *lifecycle.await_start(),
+        *program.execute(draft),
+    ]
+
+
+def _check_texts(draft: Draft, steps: list[Step]) -> None:
+    """The kernel takes texts that end at a NUL, and bytes: JSON can say what neither can (a lone surrogate)."""
+    for step in steps:
+        for argument in step.args:
+            texts = argument if isinstance(argument, tuple) else (argument,)
+            for text in texts:
+                if isinstance(text, str) and (not text.isascii() or "\0" in text) and not _is_text(text):
+                    draft.fault(step.pointer, text.encode("unicode_escape").decode("ascii"), _TEXT_RULE)
+
+
+_TEXT_RULE = "must hold neither a NUL character nor half a surrogate pair"
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text

@@ -1,0 +1,136 @@
+"""What the planners of one plan share: the config, the host, the options, and what they found wrong."""
+
+from __future__ import annotations
+
+from ocirun.errors import ConfigError, Fault, HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun_spec.types import Config, Linux, Process, User
+
+    from ocirun.host import Host
+
+#: Stand in for members whose absence is already a fault, so that the other faults are found as well.
+_NO_PROCESS: Process = {"cwd": "/", "args": ["-"]}
+_NO_LINUX: Linux = {}
+_NO_USER: User = {}
+
+
+class Options:
+    """What the caller of ``create`` and ``run`` decides, not the bundle.
+
+    ``bundle`` and ``state_directory`` are absolute paths; ``state_directory`` is the container's own.
+    ``console_socket`` and ``foreground_terminal`` say who will hold the master of a terminal.
+    """
+
+    __slots__ = (
+        "bundle",
+        "console_socket",
+        "foreground_terminal",
+        "id",
+        "new_keyring",
+        "preserve_fds",
+        "state_directory",
+    )
+
+    def __init__(
+        self,
+        container: str,
+        *,
+        bundle: str,
+        state_directory: str,
+        console_socket: bool = False,
+        foreground_terminal: bool = False,
+        preserve_fds: int = 0,
+        new_keyring: bool = True,
+    ) -> None:
+        self.id = container
+        self.bundle = bundle
+        self.state_directory = state_directory
+        self.console_socket = console_socket
+        self.foreground_terminal = foreground_terminal
+        self.preserve_fds = preserve_fds
+        self.new_keyring = new_keyring
+
+
+class Draft:
+    """A plan in the making: its sources, and the faults, gaps and warnings found on the way."""
+
+    __slots__ = (
+        "_lacks",
+        "config",
+        "faults",
+        "gaps",
+        "host",
+        "linux",
+        "options",
+        "process",
+        "root",
+        "user",
+        "warnings",
+    )
+
+    def __init__(self, config: Config, host: Host, options: Options) -> None:
+        self.config = config
+        self.host = host
+        self.options = options
+        self.linux = config.get("linux", _NO_LINUX)
+        self.process = config.get("process", _NO_PROCESS)
+        self.user = self.process.get("user", _NO_USER)
+        self.root = config["root"]
+        #: Values that break a rule, and members that this version does not build.
+        self.faults: list[Fault] = []
+        self.gaps: list[Fault] = []
+        self.warnings: list[Fault] = []
+        self._lacks: list[Fault] = []
+
+    @property
+    def uid(self) -> int:
+        """The user of the process; absent it is 0, which the schema admits and the peers take."""
+        return self.user.get("uid", 0)
+
+    @property
+    def gid(self) -> int:
+        """The group of the process; absent it is 0."""
+        return self.user.get("gid", 0)
+
+    def fault(self, pointer: str, value: object, rule: str, hint: str = "") -> None:
+        """The value at ``pointer`` breaks ``rule``."""
+        self.faults.append(Fault(pointer, rule, value=short(value), hint=hint))
+
+    def gap(self, pointer: str, value: object, rule: str = "is not built yet", hint: str = "") -> None:
+        """The member at ``pointer`` asks for what this version does not build."""
+        self.gaps.append(Fault(pointer, rule, value=short(value), hint=hint))
+
+    def warn(self, pointer: str, value: object, rule: str, hint: str = "") -> None:
+        """The member at ``pointer`` can only be followed in part; the container can live without the rest."""
+        self.warnings.append(Fault(pointer, rule, value=short(value), hint=hint))
+
+    def lack(self, pointer: str, what: str, hint: str) -> None:
+        """The host cannot do what the member at ``pointer`` ("": every container) asks for."""
+        self._lacks.append(Fault(pointer, what, hint=hint))
+
+    def settle(self) -> None:
+        """Raises what was found: ConfigError with every fault and gap of the config, else HostError."""
+        if self.faults or self.gaps:
+            code = "config-invalid" if self.faults else "config-unsupported"
+            raise ConfigError(self.faults + self.gaps, code=code)
+        if self._lacks:
+            first = self._lacks[0]
+            message = "; ".join(dict.fromkeys(lack.rule for lack in self._lacks))
+            raise HostError(message, pointer=first.pointer, hint=first.hint)
+
+
+def short(value: object) -> str:
+    """``value`` as JSON text short enough for one line of an error; None, an absent member, gives ""."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}…"'
+    if isinstance(value, dict):
+        return "{…}" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[…]" if value else "[]"
+    return str(value)

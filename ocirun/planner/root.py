@@ -1,0 +1,45 @@
+"""The root file system: opened outside, attached inside, made the root, read-only when asked."""
+
+from __future__ import annotations
+
+from ocirun.plan import steps
+from ocirun.plan.model import ASKED, DEFAULT, LIFECYCLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocirun.plan.model import Step
+    from ocirun.planner.draft import Draft
+
+_MS_REC, _MS_SLAVE = 0x4000, 0x80000
+
+
+def open_root(draft: Draft) -> Sequence[Step]:
+    """``root.path``, absolute or relative to the bundle (config.md), with the mounts below it."""
+    path = draft.root["path"]
+    if not path:
+        draft.fault("/root/path", path, "must not be empty")
+    absolute = path if path.startswith("/") else f"{draft.options.bundle}/{path}"
+    return (steps.open_tree(path=absolute, recursive=1, tree="root", pointer="/root/path"),)
+
+
+def attach(draft: Draft) -> Sequence[Step]:
+    """Cut the inherited mounts from the host's before anything is mounted, then put the root there."""
+    why = ASKED if draft.linux.get("rootfsPropagation") else DEFAULT
+    return (
+        steps.set_propagation(flags=_MS_REC | _MS_SLAVE, pointer="/linux/rootfsPropagation", why=why),
+        steps.attach_root(root="root", pointer="/root/path"),
+    )
+
+
+def pivot() -> Sequence[Step]:
+    """The switch of the root."""
+    return (steps.pivot_root(pointer="", why=LIFECYCLE),)
+
+
+def readonly(draft: Draft) -> Sequence[Step]:
+    """``root.readonly``: after everything that is made in the root."""
+    if not draft.root.get("readonly", False):
+        return ()
+    return (steps.set_root_readonly(pointer="/root/readonly"),)

@@ -1,0 +1,135 @@
+"""Capabilities, no_new_privs and the session keyring."""
+
+from __future__ import annotations
+
+from ocirun.plan import steps
+from ocirun.plan.model import ASKED, DEFAULT, LIFECYCLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ocirun.plan.model import Step
+    from ocirun.planner.draft import Draft
+
+_POINTER = "/process/capabilities"
+
+#: The capabilities of Linux in the order of their numbers (linux/capability.h).
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+)
+_BITS = {name: 1 << number for number, name in enumerate(CAPABILITIES)}
+
+
+def keyring(draft: Draft) -> Sequence[Step]:
+    """A session keyring of its own, so that the caller's keys are not the container's (keyrings(7))."""
+    if not draft.options.new_keyring:
+        return ()
+    return (steps.join_keyring(name=f"_ses.{draft.options.id}", pointer="", why=LIFECYCLE),)
+
+
+def new_privileges(draft: Draft) -> Sequence[Step]:
+    """``process.noNewPrivileges``."""
+    if not draft.process.get("noNewPrivileges", False):
+        return ()
+    return (steps.forbid_new_privileges(pointer="/process/noNewPrivileges"),)
+
+
+def bounding(draft: Draft) -> Sequence[Step]:
+    """The bounding set, while CAP_SETPCAP is still there; absent capabilities mean none, as in runc."""
+    asked = draft.process.get("capabilities", {})
+    keep = _bits(
+        draft, "bounding", asked.get("bounding", ()), draft.host.capabilities, "this process does not have it"
+    )
+    return (steps.drop_bounding(keep=keep, pointer=f"{_POINTER}/bounding", why=_why(draft, "bounding")),)
+
+
+def capabilities(draft: Draft) -> Sequence[Step]:
+    """The sets of the process.
+
+    What cannot be granted is warned of and left out, for the specification forbids to fail because of it: what
+    the host does not have, what capset(2) would refuse (effective outside of permitted, inheritable outside of
+    bounding) and ambient outside of permitted and inheritable (capabilities(7)).  Ambient and inheritable hold
+    nothing that was not asked for.
+    """
+    asked = draft.process.get("capabilities", {})
+    has = draft.host.capabilities
+    kept = sum({_BITS.get(name, 0) for name in asked.get("bounding", ())}) & has
+    permitted = _bits(draft, "permitted", asked.get("permitted", ()), has, "this process does not have it")
+    effective = _bits(draft, "effective", asked.get("effective", ()), permitted, "it is not permitted")
+    inheritable = _bits(
+        draft, "inheritable", asked.get("inheritable", ()), kept, "it is not in the bounding set"
+    )
+    ambient = _bits(
+        draft,
+        "ambient",
+        asked.get("ambient", ()),
+        permitted & inheritable,
+        "it is not permitted and inheritable",
+    )
+    why = ASKED if asked else DEFAULT
+    return (
+        steps.set_capabilities(
+            effective=effective, permitted=permitted, inheritable=inheritable, pointer=_POINTER, why=why
+        ),
+        steps.raise_ambient(capabilities=ambient, pointer=f"{_POINTER}/ambient", why=_why(draft, "ambient")),
+    )
+
+
+def _why(draft: Draft, name: str) -> str:
+    sets: Mapping[str, object] = draft.process.get("capabilities", {})
+    return ASKED if sets.get(name) else DEFAULT
+
+
+def _bits(draft: Draft, kind: str, names: Sequence[str], grantable: int, reason: str) -> int:
+    """The bits of ``names`` that are in ``grantable``; a warning for each of the others."""
+    bits = 0
+    for number, name in enumerate(names):
+        bit = _BITS.get(name, 0)
+        if not bit:
+            draft.warn(f"{_POINTER}/{kind}/{number}", name, "is no capability this version knows: left out")
+        elif not bit & grantable:
+            draft.warn(f"{_POINTER}/{kind}/{number}", name, f"cannot be granted, {reason}: left out")
+        else:
+            bits |= bit
+    return bits

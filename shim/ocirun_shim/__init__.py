@@ -1,0 +1,1 @@
+"""The containerd shim of ocirun (docs/architecture.md); this version has none of it yet."""

@@ -1,0 +1,36 @@
+"""Whole plans, as text that people have reviewed; OCIRUN_UPDATE_GOLDEN=1 writes them anew."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ocirun.plan.compile import compile_plan
+from ocirun.plan.lint import lint
+from ocirun.plan.show import show
+from tests.golden import cases
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_the_plan_is_the_reviewed_one(name: str) -> None:
+    path = cases.HERE / f"{name}.plan"
+    text = show(cases.planned(name))
+    if os.environ.get("OCIRUN_UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_the_plan_breaks_no_law_and_compiles(name: str) -> None:
+    plan = cases.planned(name)
+
+    assert lint(plan, cases.config(name)) == []
+    program = compile_plan(plan)
+    assert len(program.before) + len(program.records) + sum(len(meet.steps) - 1 for meet in program.meets.values()) == (
+        len(plan.steps)
+    )
+
+
+def test_no_reviewed_plan_is_left_over() -> None:
+    assert sorted(path.stem for path in cases.HERE.glob("*.plan")) == cases.NAMES

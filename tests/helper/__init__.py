@@ -1,0 +1,1 @@
+"""The helper by itself: its parser under sanitizers and fuzzing, and whole plans that it runs as root."""

@@ -1,0 +1,72 @@
+"""Creates a container and dies, or lets the helper die, just before one step of the plan (a program of its own).
+
+``python -m tests.host.faults count|helper|ocirun ROOT ID BUNDLE INDEX``: the rendezvous of the compiler is put in
+before the record INDEX, and what the host does there is to kill.  ``count`` prints how many records there are.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from ocirun.lifecycle import create as creation
+from ocirun.lifecycle.store import Store
+from ocirun.plan import steps
+from ocirun.plan.compile import Meeting, Program, compile_plan
+from ocirun.plan.model import Plan, Step
+from ocirun.waiting import Wait, drive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.executor.run import Performer
+    from ocirun.waiting import Task
+
+#: No plan is so long that a step of it has this index.
+INDEX = 60000
+VICTIMS = ("helper", "ocirun")
+
+
+def _children() -> list[int]:
+    return [int(pid) for pid in Path("/proc/self/task", str(os.getpid()), "children").read_text().split()]
+
+
+def _die(step: Step, slots: dict[str, int]) -> Task[None]:
+    del slots
+    if step.args[0] == "ocirun":
+        os.kill(os.getpid(), signal.SIGKILL)
+    for pid in _children():
+        os.kill(pid, signal.SIGKILL)
+    yield Wait(until=0.0)
+
+
+def with_fault(program: Program, index: int, victim: str) -> Program:
+    """``program`` with a deadly rendezvous before its record ``index``."""
+    program.records.insert(index, (INDEX, steps.meet(give=(), take=(), pointer="")))
+    program.meets[INDEX] = Meeting([(INDEX, Step("die", (victim,), ""))], [])
+    return program
+
+
+def main(what: str, root: str, container: str, bundle: str, index: str) -> None:
+    """See the module."""
+    steps.VERBS["die"] = (0, "host", "s", "")
+    performers = creation._performers
+
+    def compiled(plan: Plan) -> Program:
+        program = compile_plan(plan)
+        if what == "count":
+            print(len(program.records))
+            sys.exit(0)
+        return with_fault(program, int(index), what)
+
+    def with_die(options: creation.CreateOptions) -> dict[str, Performer]:
+        return {**performers(options), "die": _die}
+
+    creation.compile_plan = compiled
+    creation._performers = with_die
+    drive(creation.create(Store(root), container, creation.CreateOptions(bundle)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,148 @@
+"""Devices: the default ones, their links, configured ones, and the rules that the cgroup enforces by eBPF."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.host import observe
+
+if TYPE_CHECKING:
+    from tests.host.bundles import Bundle
+    from tests.host.runtimes import Runtime
+
+DEFAULT = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+#: A device that no default rule mentions and that anyone may open: fuse.
+OTHER = (10, 229)
+OPEN = "exec 3</dev/other && echo opened"
+
+MKNOD = ("CAP_MKNOD", "CAP_DAC_OVERRIDE")
+
+
+def with_mknod(bundle: Bundle) -> Bundle:
+    """The bundle with the capability to make device files."""
+    return bundle.capabilities(bounding=MKNOD, effective=MKNOD, permitted=MKNOD)
+
+
+@pytest.mark.parametrize("name", DEFAULT)
+def test_a_default_device_is_there(runtime: Runtime, bundle: Bundle, name: str) -> None:
+    container = runtime.running(bundle.sleeping())
+    found = observe.inside(container.pid, f"/dev/{name}").lstat()
+    assert stat.filemode(found.st_mode) == "crw-rw-rw-"
+    assert (os.major(found.st_rdev), os.minor(found.st_rdev)) == DEFAULT[name]
+    assert (found.st_uid, found.st_gid) == (0, 0)
+
+
+def test_the_umask_of_the_caller_does_not_narrow_the_devices(runtime: Runtime, bundle: Bundle) -> None:
+    runtime.prefix = ("sh", "-c", 'umask 077; exec "$@"', "sh")
+    container = runtime.running(bundle.sleeping())
+    assert stat.filemode(observe.inside(container.pid, "/dev/null").lstat().st_mode) == "crw-rw-rw-"
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_standard_link_is_there(runtime: Runtime, bundle: Bundle, name: str) -> None:
+    container = runtime.running(bundle.sleeping())
+    assert os.readlink(observe.inside(container.pid, f"/dev/{name}")) == LINKS[name]
+
+
+def test_ptmx_leads_to_the_instance_of_the_container(runtime: Runtime, bundle: Bundle) -> None:
+    container = runtime.running(bundle.sleeping())
+    assert os.readlink(observe.inside(container.pid, "/dev/ptmx")) in {"pts/ptmx", "/dev/pts/ptmx"}
+
+
+def test_there_is_nothing_else_in_dev(runtime: Runtime, bundle: Bundle) -> None:
+    container = runtime.running(bundle.sleeping())
+    expected = {*DEFAULT, *LINKS, "ptmx", "pts", "shm", "mqueue"}
+    assert set(os.listdir(observe.inside(container.pid, "/dev"))) - {"core"} == expected
+
+
+@pytest.mark.parametrize(
+    ("script", "output"),
+    [
+        ("echo lost > /dev/null; cat /dev/null", ""),
+        ("head -c 3 /dev/zero | wc -c", "3"),
+        ("head -c 3 /dev/urandom | wc -c", "3"),
+        ("head -c 3 /dev/random | wc -c", "3"),
+    ],
+)
+def test_a_default_device_works(runtime: Runtime, bundle: Bundle, script: str, output: str) -> None:
+    assert runtime.run(bundle.sh(script)).ok().stdout.strip() == output
+
+
+def test_a_configured_device_is_made_as_it_says(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.device("/dev/sub/mine", "c", 10, 200, 0o640, uid=1000, gid=1001)
+    found = observe.inside(runtime.running(bundle.sleeping()).pid, "/dev/sub/mine").lstat()
+    assert stat.filemode(found.st_mode) == "crw-r-----"
+    assert (os.major(found.st_rdev), os.minor(found.st_rdev)) == (10, 200)
+    assert (found.st_uid, found.st_gid) == (1000, 1001)
+
+
+def test_a_block_device_is_made(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.device("/dev/disk", "b", 7, 7, 0o600)
+    found = observe.inside(runtime.running(bundle.sleeping()).pid, "/dev/disk").lstat()
+    assert stat.filemode(found.st_mode) == "brw-------"
+
+
+def test_a_fifo_is_made(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.items("linux", "devices").append({"path": "/dev/queue", "type": "p", "fileMode": 0o622})
+    found = observe.inside(runtime.running(bundle.sleeping()).pid, "/dev/queue").lstat()
+    assert stat.filemode(found.st_mode) == "prw--w--w-"
+
+
+def with_other(bundle: Bundle) -> Bundle:
+    """The bundle with a device that no default rule mentions."""
+    return bundle.device("/dev/other", "c", *OTHER, 0o666)
+
+
+def test_a_device_that_no_rule_allows_cannot_be_opened(runtime: Runtime, bundle: Bundle) -> None:
+    result = runtime.run(with_other(bundle).sh(OPEN))
+    assert result.stdout == ""
+    assert "Operation not permitted" in result.stderr
+
+
+def test_a_device_that_a_rule_allows_can_be_opened(runtime: Runtime, bundle: Bundle) -> None:
+    result = runtime.run(with_other(bundle).allow_device("c", *OTHER, "r").sh(OPEN))
+    assert result.ok().stdout == "opened\n"
+
+
+def test_a_rule_allows_reading_without_writing(runtime: Runtime, bundle: Bundle) -> None:
+    with_other(bundle).allow_device("c", *OTHER, "r")
+    result = runtime.run(bundle.sh(f"{OPEN}; (exec 4>/dev/other) && echo written"))
+    assert result.stdout == "opened\n"
+
+
+def test_a_rule_for_all_minor_numbers_allows_each(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.items("linux", "resources", "devices").append(
+        {"allow": True, "type": "c", "major": OTHER[0], "access": "rwm"}
+    )
+    assert runtime.run(with_other(bundle).sh(OPEN)).ok().stdout == "opened\n"
+
+
+def test_a_later_rule_wins(runtime: Runtime, bundle: Bundle) -> None:
+    with_other(bundle).allow_device("c", *OTHER, "rwm")
+    bundle.items("linux", "resources", "devices").append(
+        {"allow": False, "type": "c", "major": OTHER[0], "minor": OTHER[1], "access": "rw"}
+    )
+    assert runtime.run(bundle.sh(OPEN)).stdout == ""
+
+
+def test_a_block_device_made_inside_cannot_be_opened(runtime: Runtime, bundle: Bundle) -> None:
+    # Making any device file is among the default rules, opening it is not.
+    with_mknod(bundle).mount("/mnt", "tmpfs", "tmpfs", "mode=777").directory("mnt")
+    result = runtime.run(bundle.sh("mknod /mnt/disk b 8 0 && echo made; dd if=/mnt/disk of=/dev/null count=1"))
+    assert result.stdout == "made\n"
+    assert "Operation not permitted" in result.stderr
+
+
+def test_a_rule_for_everything_allows_everything(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.put([{"allow": True, "access": "rwm"}], "linux", "resources", "devices")
+    assert runtime.run(with_other(bundle).sh(OPEN)).ok().stdout == "opened\n"
+
+
+def test_the_rules_hold_for_every_process_in_the_container(runtime: Runtime, bundle: Bundle) -> None:
+    result = runtime.run(with_other(bundle).sh(f"(sh -c '{OPEN}') & wait $!"))
+    assert result.stdout == ""

@@ -1,0 +1,306 @@
+"""Mounts, as the kernel lists them in the mountinfo of the container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.host import kernel, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.host.bundles import Bundle
+    from tests.host.runtimes import Runtime
+
+#: Flags of a mount that options can set, as mountinfo prints them.
+FLAGS = {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "nosymfollow"}
+
+DEFAULT = {
+    "/": ("", {"ro"}),
+    "/proc": ("proc", set[str]()),
+    "/dev": ("tmpfs", {"nosuid"}),
+    "/dev/pts": ("devpts", {"nosuid", "noexec"}),
+    "/dev/shm": ("tmpfs", {"nosuid", "nodev", "noexec"}),  # noqa: S108
+    "/dev/mqueue": ("mqueue", {"nosuid", "nodev", "noexec"}),
+    "/sys": ("sysfs", {"ro", "nosuid", "nodev", "noexec"}),
+    "/sys/fs/cgroup": ("cgroup2", {"ro", "nosuid", "nodev", "noexec"}),
+}
+
+#: Options of a mount, and the flags that must come of them.
+OPTIONS: dict[str, set[str]] = {
+    "ro": {"ro"},
+    "rw": set(),
+    "nosuid": {"nosuid"},
+    "nodev": {"nodev"},
+    "noexec": {"noexec"},
+    "nosuid,nodev,noexec,ro": {"nosuid", "nodev", "noexec", "ro"},
+    "nosuid,suid": set(),
+    "nodev,dev": set(),
+    "noexec,exec": set(),
+    "ro,rw": set(),
+    "rw,ro": {"ro"},
+    "nodiratime": {"nodiratime"},
+    "nodiratime,diratime": set(),
+    "nosymfollow": {"nosymfollow"},
+    "defaults": set(),
+}
+
+#: How access times are kept.
+ACCESS_TIMES: dict[str, set[str]] = {
+    "noatime": {"noatime"},
+    "relatime": {"relatime"},
+    "strictatime": set(),
+    "atime": {"relatime"},
+    "norelatime": {"relatime"},
+    "nostrictatime": {"relatime"},
+}
+
+#: Options that the file system shows among its own.
+OF_THE_FILE_SYSTEM = ("sync", "dirsync", "lazytime", "mand")
+
+#: Recursive options, and the flag each sets on every mount below.
+RECURSIVE: dict[str, str] = {
+    "rro": "ro",
+    "rnosuid": "nosuid",
+    "rnodev": "nodev",
+    "rnoexec": "noexec",
+    "rnoatime": "noatime",
+    "rnodiratime": "nodiratime",
+    "rnosymfollow": "nosymfollow",
+    "rrelatime": "relatime",
+}
+
+
+def flags(mount: observe.Mount) -> set[str]:
+    """The flags of a mount, without the way it keeps access times."""
+    return (FLAGS & mount.options) - {"relatime"}
+
+
+@pytest.mark.parametrize("point", DEFAULT)
+def test_a_mount_of_the_default_config_is_what_it_says(runtime: Runtime, bundle: Bundle, point: str) -> None:
+    kind, expected = DEFAULT[point]
+    mount = observe.mount_at(runtime.running(bundle.sleeping()).pid, point)
+    assert flags(mount) == expected
+    assert kind in {"", mount.kind}
+
+
+def test_nothing_else_is_mounted_than_configured_masked_and_read_only_paths(
+    runtime: Runtime, bundle: Bundle
+) -> None:
+    bundle.put([], "linux", "maskedPaths").put([], "linux", "readonlyPaths")
+    container = runtime.running(bundle.sleeping())
+    assert [mount.point for mount in observe.mounts(container.pid)] == list(DEFAULT)
+
+
+def test_the_root_is_the_root_of_the_bundle(runtime: Runtime, bundle: Bundle) -> None:
+    container = runtime.running(bundle.sleeping())
+    ours, theirs = bundle.rootfs.stat(), observe.inside(container.pid, "/").stat()
+    assert (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+
+def test_nothing_of_the_host_is_mounted_in_the_container(runtime: Runtime, bundle: Bundle) -> None:
+    container = runtime.running(bundle.sleeping())
+    assert not [one.point for one in observe.mounts(container.pid) if "var/tmp" in one.point]
+
+
+def test_a_read_only_root_cannot_be_written(runtime: Runtime, bundle: Bundle) -> None:
+    assert "Read-only file system" in runtime.run(bundle.sh("touch /made")).stderr
+
+
+def test_a_writable_root_can_be_written(runtime: Runtime, bundle: Bundle) -> None:
+    runtime.run(bundle.writable().sh("echo text > /made")).ok()
+    assert (bundle.rootfs / "made").read_text() == "text\n"
+
+
+def test_a_root_path_may_be_absolute(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.put(str(bundle.rootfs), "root", "path")
+    assert runtime.run(bundle.sh("echo in")).ok().stdout == "in\n"
+
+
+def test_tmpfs_takes_its_data(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.directory("mnt").mount("/mnt", "tmpfs", "named", "size=1024k", "mode=0711", "nr_inodes=50")
+    container = runtime.running(bundle.sleeping())
+    mount = observe.mount_at(container.pid, "/mnt")
+    assert {"size=1024k", "mode=711", "nr_inodes=50"} <= mount.data
+    assert mount.source == "named"
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("how", ["tmpfs", "bind"])
+def test_an_option_sets_its_flag(
+    runtime: Runtime, bundle: Bundle, scratch: Path, how: str, options: str
+) -> None:
+    bundle.directory("mnt")
+    if how == "bind":
+        bundle.bind(scratch, "/mnt", *options.split(","))
+    else:
+        bundle.mount("/mnt", "tmpfs", "tmpfs", *options.split(","))
+    assert flags(observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt")) == OPTIONS[options]
+
+
+@pytest.mark.parametrize("option", ACCESS_TIMES)
+def test_an_option_sets_how_access_times_are_kept(
+    runtime: Runtime, bundle: Bundle, option: str
+) -> None:
+    bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", option)
+    mount = observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt")
+    assert mount.options & {"noatime", "relatime"} == ACCESS_TIMES[option]
+
+
+@pytest.mark.parametrize("option", OF_THE_FILE_SYSTEM)
+def test_an_option_of_the_file_system_is_set(
+    runtime: Runtime, bundle: Bundle, option: str
+) -> None:
+    bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", option)
+    mount = observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt")
+    assert option in mount.data | mount.options
+
+
+@pytest.mark.parametrize("option", ["async", "loud", "silent", "noiversion", "nolazytime", "nomand", "symfollow"])
+def test_an_option_that_changes_nothing_is_accepted(runtime: Runtime, bundle: Bundle, option: str) -> None:
+    bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", option)
+    assert not flags(observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt"))
+
+
+def test_an_unknown_option_goes_to_the_file_system_which_may_refuse_it(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", "no-such-option=1")
+    assert runtime.run(bundle.args("true")).code == 1
+
+
+def test_a_file_is_bound(runtime: Runtime, bundle: Bundle, scratch: Path) -> None:
+    (scratch / "note").write_text("from outside")
+    bundle.file("etc/note", "covered").bind(scratch / "note", "/etc/note")
+    assert runtime.run(bundle.args("cat", "/etc/note")).ok().stdout == "from outside"
+
+
+def test_a_relative_source_is_relative_to_the_bundle(runtime: Runtime, bundle: Bundle) -> None:
+    (bundle.path / "note").write_text("from the bundle")
+    bundle.file("etc/note", "").bind("note", "/etc/note")
+    assert runtime.run(bundle.args("cat", "/etc/note")).ok().stdout == "from the bundle"
+
+
+def test_missing_mount_points_are_made(runtime: Runtime, bundle: Bundle, scratch: Path) -> None:
+    (scratch / "note").write_text("file")
+    bundle.writable().mount("/new/directory", "tmpfs", "tmpfs").bind(scratch / "note", "/other/new/note")
+    container = runtime.running(bundle.sleeping())
+    assert observe.inside(container.pid, "/new/directory").is_dir()
+    assert observe.inside(container.pid, "/other/new/note").read_text() == "file"
+
+
+@pytest.fixture
+def tree(scratch: Path) -> Path:
+    """A directory with a second file system below it."""
+    tree = scratch / "tree"
+    (tree / "below").mkdir(parents=True)
+    kernel.mount("tmpfs", tree / "below", "tmpfs")
+    (tree / "below/deep").write_text("deep")
+    return tree
+
+
+@pytest.fixture
+def mounted(tree: Path, request: pytest.FixtureRequest) -> Path:
+    """The tree, unmounted when the test has ended, before leftovers are counted."""
+    request.addfinalizer(lambda: kernel.umount(tree / "below"))  # noqa: PT021
+    return tree
+
+
+def test_bind_does_not_take_what_is_mounted_below(runtime: Runtime, bundle: Bundle, mounted: Path) -> None:
+    container = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt").sleeping())
+    assert list(observe.inside(container.pid, "/mnt/below").iterdir()) == []
+
+
+def test_rbind_takes_what_is_mounted_below(runtime: Runtime, bundle: Bundle, mounted: Path) -> None:
+    container = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt", "rbind").sleeping())
+    assert observe.inside(container.pid, "/mnt/below/deep").read_text() == "deep"
+
+
+def test_ro_holds_for_the_upper_mount_of_an_rbind_alone(
+    runtime: Runtime, bundle: Bundle, mounted: Path
+) -> None:
+    pid = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt", "rbind", "ro").sleeping()).pid
+    assert "ro" in observe.mount_at(pid, "/mnt").options
+    assert "rw" in observe.mount_at(pid, "/mnt/below").options
+
+
+@pytest.mark.parametrize("option", RECURSIVE)
+def test_a_recursive_option_holds_for_the_mounts_below(
+    runtime: Runtime, bundle: Bundle, mounted: Path, option: str
+) -> None:
+    pid = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt", "rbind", option).sleeping()).pid
+    assert RECURSIVE[option] in observe.mount_at(pid, "/mnt").options
+    assert RECURSIVE[option] in observe.mount_at(pid, "/mnt/below").options
+
+
+def test_rstrictatime_holds_for_the_mounts_below(runtime: Runtime, bundle: Bundle, mounted: Path) -> None:
+    pid = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt", "rbind", "rstrictatime").sleeping()).pid
+    assert not {"relatime", "noatime"} & observe.mount_at(pid, "/mnt/below").options
+
+
+@pytest.mark.parametrize("option", ["private", "shared", "unbindable", "rprivate", "rshared", "runbindable"])
+def test_propagation_is_as_the_option_says(
+    runtime: Runtime, bundle: Bundle, mounted: Path, option: str
+) -> None:
+    pid = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt", "rbind", option).sleeping()).pid
+    for point in ["/mnt", "/mnt/below"] if option.startswith("r") else ["/mnt"]:
+        mount = observe.mount_at(pid, point)
+        assert mount.shared is option.endswith("shared")
+        assert ("unbindable" in mount.tags) is option.endswith("unbindable")
+
+
+def test_a_slave_mount_receives_what_is_mounted_on_the_host(
+    runtime: Runtime, bundle: Bundle, mounted: Path
+) -> None:
+    kernel.mount(str(mounted), mounted, flags=kernel.MS_BIND | kernel.MS_REC)
+    kernel.mount("none", mounted, flags=kernel.MS_SHARED)
+    (mounted / "late").mkdir()
+    try:
+        container = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt", "rbind", "rslave").sleeping())
+        kernel.mount("tmpfs", mounted / "late", "tmpfs")
+        assert observe.mount_at(container.pid, "/mnt/late").kind == "tmpfs"
+        container.delete("--force").ok()
+    finally:
+        kernel.umount(mounted, kernel.MNT_DETACH)
+
+
+@pytest.mark.parametrize("propagation", ["private", "slave", "shared", "unbindable"])
+def test_the_root_has_the_configured_propagation(runtime: Runtime, bundle: Bundle, propagation: str) -> None:
+    bundle.put(propagation, "linux", "rootfsPropagation")
+    mount = observe.mount_at(runtime.running(bundle.sleeping()).pid, "/")
+    assert mount.shared is (propagation == "shared")
+    assert ("unbindable" in mount.tags) is (propagation == "unbindable")
+
+
+def test_mounts_are_made_in_the_order_of_the_list(
+    runtime: Runtime, bundles: Callable[[str], Bundle], scratch: Path
+) -> None:
+    for name in ("one", "two"):
+        (scratch / name).mkdir()
+        (scratch / name / "name").write_text(name)
+    bundle = bundles("bundle").directory("mnt").bind(scratch / "one", "/mnt").bind(scratch / "two", "/mnt")
+    assert runtime.run(bundle.args("cat", "/mnt/name")).ok().stdout == "two"
+
+
+def test_tmpcopyup_copies_what_the_mount_covers(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.file("data/kept", "kept").mount("/data", "tmpfs", "tmpfs", "tmpcopyup")
+    assert runtime.run(bundle.args("cat", "/data/kept")).ok().stdout == "kept"
+
+
+def test_a_mount_without_options_is_accepted(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs")
+    assert observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt").kind == "tmpfs"
+
+
+def test_a_relative_destination_is_relative_to_the_root(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.directory("mnt").mount("mnt", "tmpfs", "tmpfs")
+    assert observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt").kind == "tmpfs"
+
+
+def test_a_link_on_the_way_to_a_mount_point_is_followed_inside_the_root(
+    runtime: Runtime, bundle: Bundle
+) -> None:
+    bundle.directory("real").rootfs.joinpath("alias").symlink_to("/real")
+    bundle.mount("/alias", "tmpfs", "tmpfs")
+    assert observe.mount_at(runtime.running(bundle.sleeping()).pid, "/real").kind == "tmpfs"

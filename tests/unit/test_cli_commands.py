@@ -1,0 +1,195 @@
+"""What the commands print, and the files that follow from the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from conformance import peers
+from ocirun.cli import generate
+from ocirun.cli.commands_list import as_json, as_table
+from ocirun.cli.commands_spec import default_config
+from ocirun.cli.main import execute
+from ocirun.cli.parse import Invocation, parse
+from ocirun.cli.where import bundle_of, store_of
+from ocirun.errors import UsageError
+from ocirun.journal import Journal
+from ocirun.lifecycle.state import State
+
+
+def invocation(line: str) -> Invocation:
+    made = Invocation()
+    parse(line.split(), made)
+    return made
+
+
+def stopped(container: str, **head: object) -> State:
+    """A container whose init is no more (no process has the pid 0x7fffffff)."""
+    journal = Journal()
+    journal.add({
+        "version": 1, "id": container, "bundle": "/b", "rootfs": "/b/rootfs", "created": "2026-01-02T03:04:05Z",
+        "owner": "root", "annotations": {}, **head,
+    })
+    journal.add({"born": 0x7FFFFFFF, "start": "1"})
+    return State(container, journal)
+
+
+def test_the_page_of_commands_is_fresh() -> None:
+    assert generate.PAGE.read_text() == generate.page(), "run python -m ocirun.cli.generate"
+
+
+def test_the_table_of_list_has_the_columns_of_runc() -> None:
+    assert as_table([]) == "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
+    head, row = as_table([stopped("a-long-container-id")]).splitlines()
+    assert head == "ID                    PID         STATUS      BUNDLE      CREATED                OWNER"
+    assert row == "a-long-container-id   0           stopped     /b          2026-01-02T03:04:05Z   root"
+
+
+def test_list_as_json_is_null_without_containers_as_with_runc() -> None:
+    assert as_json([]) == "null"
+    assert [each["id"] for each in json.loads(as_json([stopped("x"), stopped("y")]))] == ["x", "y"]
+
+
+def test_state_prints_json_of_two_spaces_and_no_empty_annotations(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ocirun.cli.commands_state.state", lambda _store, container: stopped(container))
+    assert execute(["state", "x"]) == 0
+    shown = capfd.readouterr().out
+    assert shown.startswith('{\n  "ociVersion": "1.3.0",\n  "id": "x",\n  "pid": 0,\n  "status": "stopped",\n')
+    assert list(json.loads(shown)) == ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "owner"]
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("kill x", ("x", 15, False)),
+        ("kill x KILL", ("x", 9, False)),
+        ("kill -a x 1", ("x", 1, True)),
+    ],
+)
+def test_kill_sends_the_signal_that_was_named(
+    line: str, call: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[object, ...]] = []
+
+    def kill(_store: object, container: str, signum: int, every: bool) -> object:
+        calls.append((container, signum, every))
+        yield from ()
+
+    monkeypatch.setattr("ocirun.cli.commands_kill.kill", kill)
+    assert execute(line.split()) == 0
+    assert calls == [call]
+
+
+def test_list_of_a_root_that_does_not_exist_is_empty(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["--root", str(tmp_path / "none"), "list", "-q"]) == 0
+    assert capfd.readouterr().out == ""
+    assert not (tmp_path / "none").exists()
+
+
+def test_spec_writes_the_default_and_never_over_another(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["spec", "--bundle", str(tmp_path)]) == 0
+    config = tmp_path / "config.json"
+    text = config.read_text()
+    assert json.loads(text)["ociVersion"] == "1.3.0"
+    assert execute(["spec", "-b", str(tmp_path)]) == 1
+    assert capfd.readouterr().err == "ocirun: File config.json exists. Remove it first\n"
+    assert config.read_text() == text
+
+
+def test_spec_says_why_it_cannot_write(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["spec", "-b", str(tmp_path / "none")]) == 1
+    assert "none/config.json: No such file or directory" in capfd.readouterr().err
+
+
+def test_where_cgroup2_is_alone_the_default_has_a_cgroup_namespace() -> None:
+    plain, unified = (json.loads(default_config(unified=unified)) for unified in (False, True))
+    assert unified["linux"]["namespaces"].pop() == {"type": "cgroup"}
+    assert plain == unified
+    assert default_config(unified=True).startswith('{\n\t"ociVersion": "1.3.0",\n\t"process": {\n\t\t"terminal"')
+
+
+def test_the_default_is_that_of_runc_in_every_byte_but_its_name_and_version(tmp_path: Path) -> None:
+    runc = peers.peer("runc")
+    if runc is None:
+        pytest.skip(peers.reason("runc"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    subprocess.run([runc, "spec"], cwd=tmp_path / "a", check=True)
+    assert execute(["spec", "-b", str(tmp_path / "b")]) == 0
+    theirs, ours = ((tmp_path / name / "config.json").read_text() for name in "ab")
+    version = json.loads(theirs)["ociVersion"]
+    assert ours == theirs.replace(f'"ociVersion": "{version}"', '"ociVersion": "1.3.0"').replace(
+        '"hostname": "runc"', '"hostname": "ocirun"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "euid", "runtime", "root"),
+    [
+        ("list", 0, "/x", "/run/ocirun"),
+        ("list", 7, "/x", "/x/ocirun"),
+        ("list", 7, "", "/run/ocirun"),
+        ("--root /r list", 7, "/x", "/r"),
+    ],
+)
+def test_the_root_of_all_state_follows_flag_user_and_environment(
+    line: str, euid: int, runtime: str, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: euid)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    assert store_of(invocation(line)).root == root
+
+
+def test_an_empty_root_is_refused() -> None:
+    with pytest.raises(UsageError, match="--root is empty"):
+        store_of(invocation("--root= list"))
+
+
+def test_an_empty_bundle_is_the_current_directory_as_with_runc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bundle_of(invocation("create x")) == bundle_of(invocation("create --bundle= x")) == str(tmp_path)
+
+
+def test_create_hands_over_what_its_flags_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[SimpleNamespace] = []
+
+    def create(store: object, container: str, options: object) -> object:
+        seen.append(SimpleNamespace(store=store, container=container, options=options))
+        yield from ()
+
+    monkeypatch.setattr("ocirun.cli.commands_create.create", create)
+    line = f"create -b {tmp_path} --pid-file /p --console-socket /s --preserve-fds 2 x"
+    assert execute(line.split()) == 0
+    (call,) = seen
+    assert call.container == "x"
+    given = call.options
+    assert (given.bundle, given.pid_file, given.console_socket, given.preserve_fds, given.foreground) == (
+        str(tmp_path), "/p", "/s", 2, False,
+    )
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("", (False, False, True)), ("-d", (True, False, False)),
+                                                 ("--keep", (False, True, True))])
+def test_run_gives_the_status_of_the_program(
+    flags: str, expected: tuple[bool, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, ...]] = []
+
+    def run(_store: object, _id: str, options: SimpleNamespace, *, detach: bool, keep: bool, signals: object) -> object:
+        seen.append((detach, keep, options.foreground))
+        assert signals
+        yield from ()
+        return 42
+
+    monkeypatch.setattr("ocirun.cli.commands_run.run", run)
+    assert execute(["run", *flags.split(), "x"]) == 42
+    assert seen == [expected]

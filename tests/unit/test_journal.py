@@ -1,0 +1,55 @@
+"""The journal: what was written is read, and a torn end is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocirun import journal
+from ocirun.errors import StateError
+from ocirun.journal import Trace, Writer
+from ocirun.lifecycle.undo import inverse
+
+
+def _write(directory: Path, *entries: dict[str, object]) -> None:
+    writer = Writer(str(directory))
+    for entry in entries:
+        writer.write(entry)
+    writer.close()
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    _write(tmp_path, {"version": 1, "id": "a", "bundle": "/b é"}, {"born": 17, "start": "99"}, {"created": True})
+    entries = journal.read(str(tmp_path))
+    assert entries.head["bundle"] == "/b é"
+    assert (entries.pid, entries.start, entries.created, entries.started) == (17, "99", True, False)
+
+
+def test_a_missing_journal_is_an_empty_one(tmp_path: Path) -> None:
+    assert journal.read(str(tmp_path)).pid == 0
+
+
+def test_a_line_cut_short_had_not_begun(tmp_path: Path) -> None:
+    _write(tmp_path, {"version": 1, "id": "a"})
+    with (tmp_path / "journal").open("a") as file:
+        file.write('{"born": 17, "sta')
+    assert journal.read(str(tmp_path)).pid == 0
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path, {"version": 99, "id": "a"})
+    with pytest.raises(StateError, match="another version"):
+        journal.read(str(tmp_path))
+
+
+def test_traces_are_undone_backwards_and_a_cgroup_is_emptied_before_it_goes(tmp_path: Path) -> None:
+    writer = Writer(str(tmp_path))
+    writer.trace(Trace(1, "remove_cgroup", ("/sys/fs/cgroup", "/ocirun/a", 1)))
+    writer.trace(Trace(3, "remove_state", ("/run/ocirun/a",)))
+    writer.close()
+    undone = inverse(journal.read(str(tmp_path)))
+    assert [(step.verb, step.args) for step in undone] == [
+        ("kill_cgroup", ("/sys/fs/cgroup/ocirun/a",)),
+        ("remove_cgroup", ("/sys/fs/cgroup/ocirun/a", 1)),
+    ]
