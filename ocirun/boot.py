@@ -7,6 +7,16 @@ named here.
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal
+
+# Until something was made a Ctrl-C ends us without a word, not with a traceback of half an import.
+if _signal.getsignal(2) is _signal.default_int_handler:
+    _signal.signal(2, _signal.SIG_DFL)
+
 _ROOT = __file__.rpartition("/")[0].rpartition("/")[0]
 
 # After the standard library: nothing that lies beside us may stand in for one of its modules.

@@ -15,9 +15,9 @@ class Host:
     """What this kernel and this process can do.
 
     ``cgroup_mount`` is where cgroup2 is mounted, "" when it is not; ``hybrid`` says that it is not at
-    /sys/fs/cgroup, so that controllers are (or may be) on cgroup v1.  ``controllers`` are those that the cgroup2
-    hierarchy offers; ``capabilities`` the bits that this process has and may give; ``kernel`` the first two numbers
-    of the release; ``euid`` the effective user.
+    /sys/fs/cgroup, so that controllers are (or may be) on cgroup v1.  ``controllers`` are those that the
+    cgroup2 hierarchy offers; ``capabilities`` the bits that this process has and may give; ``kernel`` the
+    first two numbers of the release; ``euid`` the effective user.
     """
 
     __slots__ = ("capabilities", "cgroup_mount", "controllers", "euid", "hybrid", "kernel")
@@ -75,7 +75,8 @@ def _cgroup2() -> tuple[str, frozenset[str]]:
 
 
 def find_cgroup2(mountinfo: bytes) -> str:
-    """The first mount point of cgroup2 in the text of a mountinfo file, "" without one (proc_pid_mountinfo(5))."""
+    """The first mount point of cgroup2 in the text of a mountinfo file, "" without one
+    (proc_pid_mountinfo(5))."""
     for line in mountinfo.splitlines():
         before, _, after = line.partition(b" - ")
         if after.startswith(b"cgroup2 "):

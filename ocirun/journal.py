@@ -16,10 +16,20 @@ from ocirun.jsontext import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from ocirun.plan.model import Argument
 
 #: Of the journal and the start handshake: a newer ocirun reads every older version, an older one says no.
 VERSION = 1
+
+
+def _is_entry(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict)
+
+
+def _is_arguments(value: object) -> TypeGuard[list[Argument]]:
+    return isinstance(value, list)
 
 
 class Trace:
@@ -52,9 +62,8 @@ class Journal:
 
     def add(self, entry: dict[str, object]) -> None:
         """Takes one line in."""
-        if "undo" in entry:
-            args = entry["args"]
-            assert isinstance(args, list)
+        args = entry.get("args")
+        if _is_arguments(args):
             self.traces.append(Trace(int(str(entry["step"])), str(entry["undo"]), tuple(args)))
         elif "born" in entry:
             self.pid, self.start = int(str(entry["born"])), str(entry["start"])
@@ -71,8 +80,12 @@ def read(directory: str) -> Journal:
     """
     journal = Journal()
     for line in _lines(os.path.join(directory, "journal")):
-        entry = loads(line)
-        assert isinstance(entry, dict)
+        try:
+            entry = loads(line)
+        except ValueError as error:
+            raise _damaged(directory, str(error)) from error
+        if not _is_entry(entry):
+            raise _damaged(directory, "a line is no JSON object")
         journal.add(entry)
     version = journal.head.get("version", VERSION)
     if version != VERSION:
@@ -82,6 +95,15 @@ def read(directory: str) -> Journal:
             hint="delete it with the version that made it",
         )
     return journal
+
+
+def _damaged(directory: str, why: str) -> StateError:
+    return StateError(
+        f"the journal in {directory} is damaged: {why}",
+        path=directory,
+        code="state-io",
+        hint="its lines still tell what was made: undo that by hand, then remove the directory",
+    )
 
 
 def _lines(path: str) -> list[str]:

@@ -1,7 +1,7 @@
 """JSON text (RFC 8259) without the json package, which costs more to import than ``create`` takes.
 
-The scanner and the encoder are those of CPython's C accelerator; what json.decoder and json.encoder add around
-them is what stands here.  config.json has a reader of its own that knows places and duplicate members.
+The scanner and the encoder are those of CPython's C accelerator; what json.decoder and json.encoder add
+around them is what stands here.  config.json has a reader of its own that knows places and duplicate members.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import _json
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeGuard
 
 _BLANK = " \t\n\r"
 
@@ -62,15 +63,16 @@ def loads(text: str | bytes) -> object:
 
 
 def dumps(value: object, indent: int | str = 0) -> str:
-    """The ASCII JSON text of ``value``: on one line without blanks, or with ``indent`` (spaces, or the text of one
-    level) on many, as json.dumps does.
+    """The ASCII JSON text of ``value``: on one line without blanks, or with ``indent`` (spaces, or the text
+    of one level) on many, as json.dumps does.
 
     The order of members is kept; a byte that is no UTF-8 in a path (surrogateescape) survives as an escape.
-    Raises TypeError for what JSON has no form for, ValueError for NaN, infinities and a value that holds itself.
+    Raises TypeError for what JSON has no form for, ValueError for NaN, infinities and a value that holds
+    itself.
     """
+    step = " " * indent if isinstance(indent, int) else indent
     try:
-        compact = "".join(_encode(value, 0))
-        return _lay_out(value, "\n", " " * indent if isinstance(indent, int) else indent) if indent else compact
+        return _lay_out(value, "\n", step) if step else "".join(_encode(value, 0))
     except RecursionError:
         raise ValueError("the value is nested too deeply for JSON") from None
 
@@ -78,15 +80,25 @@ def dumps(value: object, indent: int | str = 0) -> str:
 def _lay_out(value: object, newline: str, step: str) -> str:
     # Empty ones stay on their line; everything that is no container is the encoder's business.
     inner = newline + step
-    if isinstance(value, dict) and value:
+    if _is_object(value) and value:
         members = [f"{_key(key)}: {_lay_out(item, inner, step)}" for key, item in value.items()]
         return "{" + inner + ("," + inner).join(members) + newline + "}"
-    if isinstance(value, (list, tuple)) and value:
-        items = [_lay_out(item, inner, step) for item in value]
-        return "[" + inner + ("," + inner).join(items) + newline + "]"
+    if _is_array(value) and value:
+        return (
+            "[" + inner + ("," + inner).join([_lay_out(item, inner, step) for item in value]) + newline + "]"
+        )
     return "".join(_encode(value, 0))
 
 
+def _is_object(value: object) -> TypeGuard[dict[object, object]]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
+    return isinstance(value, (list, tuple))
+
+
 def _key(key: object) -> str:
-    text = "".join(_encode(key, 0))
-    return text if text[0] == '"' else f'"{text}"'
+    # The encoder knows which keys have a form as text, and says so when there is none.
+    member = "".join(_encode({key: 0}, 0))
+    return member[1:-3]

@@ -1,4 +1,4 @@
-"""What every test shares: the root of the checkout on the import path, for `conformance` and the tests' own modules.
+"""What every test shares: the checkout on the import path, for `conformance` and the tests' own modules.
 
 `--import-mode=importlib` leaves sys.path alone, and neither package is installed.
 """

@@ -44,7 +44,7 @@ def program_help() -> str:
         "usage: ocirun [flags] COMMAND [flags] [arguments]\n\n"
         f"commands:\n{commands}\n"
         f"flags:\n{flag_lines(GLOBAL)}\n"
-        "`ocirun COMMAND --help` shows the flags of a command. To begin: ocirun spec; ocirun plan; ocirun run ID\n"
+        "`ocirun COMMAND --help` shows the flags of a command.\n"
     )
 
 

@@ -41,5 +41,6 @@ def as_table(found: Sequence[State]) -> str:
     rows += [(each.id, str(each.pid), each.status, each.bundle, each.created, each.owner) for each in found]
     widths = [max(_COLUMN, *(len(row[column]) + _GAP for row in rows)) for column in range(5)]
     return "".join(
-        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n" for row in rows
+        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n"
+        for row in rows
     )

@@ -20,7 +20,9 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
     options = options_of(invocation, reporter, foreground=not detach)
     inbox = Inbox(ENDING if detach else FORWARDED)
     try:
-        task = run(store_of(invocation), invocation.arguments[0], options, detach=detach, keep=keep, signals=inbox)
+        task = run(
+            store_of(invocation), invocation.arguments[0], options, detach=detach, keep=keep, signals=inbox
+        )
         return drive(task, inbox.waiter)
     finally:
         inbox.close()

@@ -11,6 +11,8 @@ from ocirun.jsontext import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirun.cli.parse import Invocation
     from ocirun.cli.report import Reporter
 
@@ -38,12 +40,12 @@ def command(invocation: Invocation, _reporter: Reporter) -> int:
 
 
 def default_config(*, unified: bool) -> str:
-    """The text of runc's default config.json; where cgroup2 is alone, with a cgroup namespace, as runc does."""
+    """The text of runc's default config.json; where cgroup2 is alone, with a cgroup namespace, as runc
+    does."""
     with open(os.path.join(os.path.dirname(__file__), _SOURCE), encoding="utf-8") as source:
         text = source.read()
     if not unified:
         return text
-    config = loads(text)
-    assert isinstance(config, dict)
+    config: Any = loads(text)
     config["linux"]["namespaces"].append({"type": "cgroup"})
     return dumps(config, indent="\t")

@@ -21,9 +21,10 @@ _HEAD = """\
 
     ocirun [flags] COMMAND [flags] [arguments]
 
-Flags are those of runc. One or two dashes, `--flag VALUE` or `--flag=VALUE`; they may follow arguments, and those
-of the program may follow the command; `--` ends them. The exit status is 1 for an error, that of the program for
-`run`, and 128 plus its number for a signal. Errors go to standard error and, as one line, to `--log`.
+Flags are those of runc. One or two dashes, `--flag VALUE` or `--flag=VALUE`; they may follow arguments, and
+those of the program may follow the command; `--` ends them. The exit status is 1 for an error, that of the
+program for `run`, and 128 plus its number for a signal. Errors go to standard error and, as one line, to
+`--log`.
 """
 
 
@@ -37,7 +38,9 @@ def section(command: Command) -> str:
     """The part of one command."""
     about = f"\n{command.about}\n" if command.about else ""
     table = f"\n{flags_table(command.flags)}" if command.flags else ""
-    return f"## {command.name}\n\n    ocirun [flags] {command.usage()}\n\nTo {command.summary}.\n{about}{table}"
+    return (
+        f"## {command.name}\n\n    ocirun [flags] {command.usage()}\n\nTo {command.summary}.\n{about}{table}"
+    )
 
 
 def flags_table(flags: Sequence[Flag]) -> str:

@@ -1,8 +1,8 @@
 """The ``--log`` file, which engines read: the last line of level error is the cause.
 
-JSON lines as logrus writes them (``level``, ``msg``, ``time``) with more members of ours, or its text form.  The
-file is opened before anything is done, so that a wrong path costs nothing, and appended to: several commands
-may share one.
+JSON lines as logrus writes them (``level``, ``msg``, ``time``) with more members of ours, or its text form.
+The file is opened before anything is done, so that a wrong path costs nothing, and appended to: several
+commands may share one.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class Log:
             self._fd = os.open(path, flags, 0o644)
         except OSError as error:
             raise UsageError(
-                f"cannot open the log {path}: {os.strerror(error.errno or 0)}", errno=error.errno or 0, path=path
+                f"cannot open the log {path}: {os.strerror(error.errno or 0)}",
+                errno=error.errno or 0,
+                path=path,
             ) from error
 
     def add(self, level: str, message: str, extras: Mapping[str, object]) -> None:
-        """Appends one line, with those ``extras`` that are not empty; a full disk loses it, which is all we can
-        do: standard error says the same."""
+        """Appends one line, with those ``extras`` that are not empty; a full disk loses it, which is all we
+        can do: standard error says the same."""
         entry: dict[str, object] = {"level": level, "msg": message, "time": timestamp(time.time_ns())}
         entry.update((name, value) for name, value in extras.items() if value)
         line = dumps(entry) if self._style == "json" else as_text(entry)

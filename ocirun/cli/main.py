@@ -1,7 +1,7 @@
 """The edge of the command line: reads sys.argv, hands over to one command, reports what went wrong, exits.
 
-Only here errors end; a command lives in a module of its own and imports what it needs itself, so that a hot one
-pays for nothing else.
+Only here errors end; a command lives in a module of its own and imports what it needs itself, so that a hot
+one pays for nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """The program: does what sys.argv says and ends the process, without the finalisation of the interpreter."""
+    """The program: does what sys.argv says and ends the process, without the finalisation of the
+    interpreter."""
     end_on_interrupt()
     status = execute(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):

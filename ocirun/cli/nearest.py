@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def distance(one: str, other: str) -> int:
-    """How many letters must be added, dropped, changed or swapped with the next to make ``other`` of ``one``."""
+    """How many letters must be added, dropped, changed or swapped with the next to make ``other`` of
+    ``one``."""
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
@@ -26,7 +27,8 @@ def distance(one: str, other: str) -> int:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """The name that ``word`` was most likely meant to be: one it begins, or one few letters away; "" if none is."""
+    """The name that ``word`` was most likely meant to be: one it begins, or one few letters away; "" if none
+    is."""
     best, best_cost = "", 1 + max(1, len(word) // 3)
     for name in names:
         cost = distance(word, name)
@@ -44,7 +46,8 @@ def suggest_command(word: str) -> str:
 
 
 def suggest_flag(word: str, command: Command | None) -> str:
-    """The hint for an unknown flag of ``command``, of the program if that is None; "" when nothing is near."""
+    """The hint for an unknown flag of ``command``, of the program if that is None; "" when nothing is
+    near."""
     flags = (*(command.flags if command else ()), *GLOBAL)
     name = nearest(word, [flag.name for flag in flags if flag.is_shown()])
     if name:

@@ -1,4 +1,5 @@
-"""What goes to standard output and standard error, written with write(2): no stream object is needed for it."""
+"""What goes to standard output and standard error, written with write(2): no stream object is needed for
+it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ class OutputClosed(Exception):  # noqa: N818 - not an error: whoever read us has
 
 
 def write(text: str, fd: int = STDOUT) -> None:
-    """Writes ``text`` whole; raises OutputClosed when nobody reads it, UsageError when it cannot be written."""
+    """Writes ``text`` whole; raises OutputClosed when nobody reads it, UsageError when it cannot be
+    written."""
     try:
         write_whole(fd, text)
     except BrokenPipeError:
@@ -26,7 +28,8 @@ def write(text: str, fd: int = STDOUT) -> None:
 
 
 def complain(text: str) -> None:
-    """Writes a line to standard error as far as that is possible: there is nowhere left to report a failure."""
+    """Writes a line to standard error as far as that is possible: there is nowhere left to report a
+    failure."""
     try:
         write_whole(STDERR, f"ocirun: {text}\n")
     except OSError:
@@ -35,10 +38,11 @@ def complain(text: str) -> None:
 
 def write_whole(fd: int, text: str) -> None:
     """Writes ``text`` to ``fd`` however many calls it takes; raises OSError (write(2))."""
-    # A path may hold bytes that are no UTF-8 (surrogateescape), a config lone surrogates: the last resort shows them.
+    # A path may hold bytes that are no UTF-8 (surrogateescape), a config lone surrogates: the last resort
+    # shows them.
     try:
         left = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         left = text.encode("utf-8", "backslashreplace")
     while left:
-        left = left[os.write(fd, left):]
+        left = left[os.write(fd, left) :]

@@ -1,7 +1,7 @@
 """Command lines by the table: ``ocirun [global flags] COMMAND [flags] [arguments]``.
 
-As with runc a flag may have one dash or two, and its value follows after ``=`` or as the next word.  Unlike runc,
-flags may follow arguments, and the global ones the command; ``--`` ends them.
+As with runc a flag may have one dash or two, and its value follows after ``=`` or as the next word.  Unlike
+runc, flags may follow arguments, and the global ones the command; ``--`` ends them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Invocation:
-    """What a command line asks for.  It is filled from left to right: after a UsageError it has what came before
-    the fault, so that the error still finds its way into ``--log``."""
+    """What a command line asks for.  It is filled from left to right: after a UsageError it has what came
+    before the fault, so that the error still finds its way into ``--log``."""
 
-    __slots__ = ("arguments", "command", "wants_help", "_values")
+    __slots__ = ("_values", "arguments", "command", "wants_help")
 
     def __init__(self) -> None:
         self.command: Command | None = None
@@ -103,13 +103,18 @@ def _take_flag(word: str, rest: Iterator[str], invocation: Invocation) -> None:
             value = _next(flag, rest, invocation.command)
         invocation.set(flag, _checked(flag, value, invocation.command))
     else:
-        invocation.set(flag, _checked(flag, _switched(flag, value, invocation.command) if equals else "true",
-                                      invocation.command))
+        invocation.set(
+            flag,
+            _checked(
+                flag, _switched(flag, value, invocation.command) if equals else "true", invocation.command
+            ),
+        )
 
 
 def _find_flag(word: str, name: str, command: Command | None) -> Flag:
     for flag in _flags(command):
-        # The short forms of the program itself count only before the command: afterwards they are the command's.
+        # The short forms of the program itself count only before the command: afterwards they are the
+        # command's.
         short = flag.short and (command is None or flag is HELP or flag in command.flags)
         if name and (name == flag.name or (short and name == flag.short and word[:2] != "--")):
             return flag

@@ -41,8 +41,13 @@ class Reporter:
         for note in notes:
             complain(f"note: {note}")
         extras: dict[str, object] = {
-            "code": error.code, "pointer": error.pointer, "operation": error.operation, "errno": error.errno,
-            "path": error.path, "hint": error.hint, "notes": notes,
+            "code": error.code,
+            "pointer": error.pointer,
+            "operation": error.operation,
+            "errno": error.errno,
+            "path": error.path,
+            "hint": error.hint,
+            "notes": notes,
         }
         if isinstance(error, ConfigError):
             extras["faults"] = [fault_entry(fault) for fault in error.faults]
@@ -58,9 +63,15 @@ class Reporter:
 
             sys.__excepthook__(type(error), error, error.__traceback__)
         complain(f"{text} ({place})")
-        self.log_error(text, {
-            "code": "internal", "hint": place, "errno": getattr(error, "errno", 0), "notes": _notes(error),
-        })
+        self.log_error(
+            text,
+            {
+                "code": "internal",
+                "hint": place,
+                "errno": getattr(error, "errno", 0),
+                "notes": _notes(error),
+            },
+        )
         return FAILURE
 
     def log_error(self, message: str, extras: dict[str, object]) -> None:
@@ -75,8 +86,12 @@ class Reporter:
 def fault_entry(fault: Fault) -> dict[str, object]:
     """A fault as members of JSON, without those that are empty."""
     members: dict[str, object] = {
-        "pointer": fault.pointer, "line": fault.line, "column": fault.column, "value": fault.value,
-        "rule": fault.rule, "hint": fault.hint,
+        "pointer": fault.pointer,
+        "line": fault.line,
+        "column": fault.column,
+        "value": fault.value,
+        "rule": fault.rule,
+        "hint": fault.hint,
     }
     return {name: value for name, value in members.items() if value or name == "pointer"}
 

@@ -1,7 +1,7 @@
 """Signals of the command line, by number and on the C module alone: signal would bring enum along.
 
-A handler only writes its number into a pipe (the wakeup descriptor, see signal(7) on what a handler may do), so
-that signals become something to wait for, like everything else the lifecycle waits for.
+A handler only writes its number into a pipe (the wakeup descriptor, see signal(7) on what a handler may do),
+so that signals become something to wait for, like everything else the lifecycle waits for.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ SIGTSTP, SIGWINCH = 20, 28
 #: What ends a command that has nobody to hand the signal to.
 ENDING = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
 
-#: What ``run`` hands to the container.  Not the faults of our own (SEGV and the like), not SIGCHLD, not SIGPIPE,
-#: which Python ignores, nor those that stop us because of our own terminal use (TTIN, TTOU) or cannot be caught.
-FORWARDED = (*ENDING, 10, 12, 14, 18, SIGTSTP, 24, 25, 26, 27, SIGWINCH, 29, 30, *range(34, 65))
+#: What ``run`` hands to the container.  Not the faults of our own (SEGV and the like), not SIGCHLD, not
+#: SIGPIPE, which Python ignores, nor those that stop us because of our own terminal use (TTIN, TTOU) or
+#: cannot be caught.
+FORWARDED = (*ENDING, 10, 12, 14, 18, SIGTSTP, 26, 27, SIGWINCH, 29, 30, *range(34, 65))
 
 
 def end_on_interrupt() -> None:
-    """Gives SIGINT its default action as long as nothing was made: no KeyboardInterrupt, the process just ends.
-    One that was ignored (by nohup, by a shell for its background jobs) stays ignored."""
+    """Gives SIGINT its default action as long as nothing was made: no KeyboardInterrupt, the process just
+    ends. One that was ignored (by nohup, by a shell for its background jobs) stays ignored."""
     if _signal.getsignal(SIGINT) is _signal.default_int_handler:
         _signal.signal(SIGINT, _signal.SIG_DFL)
 
@@ -45,9 +46,9 @@ def end_on_interrupt() -> None:
 class Inbox:
     """Catches ``signums`` from now until ``close``; ``fd`` is readable while one waits to be taken.
 
-    As waiter of ocirun.waiting.drive it raises Interrupted into the task at the first signal of ENDING; the task
-    undoes what it made, and later signals cannot keep it from that.  After ``hand_over`` it raises nothing any
-    more: the task takes the signals itself.
+    As waiter of ocirun.waiting.drive it raises Interrupted into the task at the first signal of ENDING; the
+    task undoes what it made, and later signals cannot keep it from that.  After ``hand_over`` it raises
+    nothing any more: the task takes the signals itself.
     """
 
     __slots__ = ("_before", "_ends", "_kept", "_wakeup", "_writer", "fd")

@@ -9,16 +9,16 @@ RTMIN, RTMAX = 34, 64  # of the C library, which keeps 32 and 33 for itself
 
 #: In the order of their numbers, from 1.
 NAMES = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG"
-    " XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN"
+    " TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
 ).split()
 
 _SYNONYMS = {"IOT": 6, "CLD": 17, "POLL": 29, "UNUSED": 31, "RTMIN": RTMIN, "RTMAX": RTMAX}
 
 
 def signal_number(text: str) -> int:
-    """The number of a signal by its number or its name, with or without SIG, in either case, RTMIN+N and RTMAX-N
-    too; raises UsageError."""
+    """The number of a signal by its number or its name, with or without SIG, in either case, RTMIN+N and
+    RTMAX-N too; raises UsageError."""
     number = int(text) if text.isascii() and text.isdigit() else _by_name(text.upper().removeprefix("SIG"))
     if not 0 < number <= RTMAX:
         raise UsageError(f"unknown signal {text!r}", hint=_hint(text))

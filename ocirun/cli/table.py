@@ -1,7 +1,7 @@
 """The one table of commands and flags: parsing, ``--help``, usage errors and docs/commands.md come from it.
 
-Plain data, cheap to import.  The flags are those of runc, as far as this version has them; what runc has and we
-have not is known by name and refused, so that nobody believes it was obeyed.
+Plain data, cheap to import.  The flags are those of runc, as far as this version has them; what runc has and
+we have not is known by name and refused, so that nobody believes it was obeyed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,24 @@ ANY = ("*",)
 class Flag:
     """One flag.  ``value`` names its value in the help, "" makes it a switch.
 
-    ``choices`` limits the value, ``number`` asks for a whole number from 0, ``unbuilt`` has the values that this
-    version knows but refuses, ``hidden`` keeps it out of the help (it is there for old callers).
+    ``choices`` limits the value, ``number`` asks for a whole number from 0, ``unbuilt`` has the values that
+    this version knows but refuses, ``hidden`` keeps it out of the help (it is there for old callers).
     """
 
     __slots__ = ("choices", "default", "help", "hidden", "name", "number", "short", "unbuilt", "value")
 
     def __init__(
-        self, name: str, text: str, *, value: str = "", short: str = "", default: str = "", number: bool = False,
-        choices: Sequence[str] = (), unbuilt: Sequence[str] = (), hidden: bool = False,
+        self,
+        name: str,
+        text: str,
+        *,
+        value: str = "",
+        short: str = "",
+        default: str = "",
+        number: bool = False,
+        choices: Sequence[str] = (),
+        unbuilt: Sequence[str] = (),
+        hidden: bool = False,
     ) -> None:
         self.name = name
         self.help = text
@@ -50,15 +59,22 @@ class Flag:
 class Command:
     """One command.  ``needs`` and ``takes`` are the names of its arguments that must and that may be there.
 
-    ``module`` holds its ``command(invocation, reporter) -> exit status``; a ``hot`` one imports only what a list
-    names (design: start-up is the product's speed).
+    ``module`` holds its ``command(invocation, reporter) -> exit status``; a ``hot`` one imports only what a
+    list names (design: start-up is the product's speed).
     """
 
     __slots__ = ("about", "flags", "hot", "module", "name", "needs", "summary", "takes")
 
     def __init__(
-        self, name: str, summary: str, about: str = "", *, needs: Sequence[str] = (), takes: Sequence[str] = (),
-        flags: Sequence[Flag] = (), hot: bool = False,
+        self,
+        name: str,
+        summary: str,
+        about: str = "",
+        *,
+        needs: Sequence[str] = (),
+        takes: Sequence[str] = (),
+        flags: Sequence[Flag] = (),
+        hot: bool = False,
     ) -> None:
         self.name = name
         self.summary = summary
@@ -79,24 +95,42 @@ HELP = Flag("help", "show this help", short="h")
 VERSION = Flag("version", "show the version of ocirun and of the specification", short="v")
 BUNDLE = Flag("bundle", "the bundle: a directory with config.json", value="DIR", short="b", default=".")
 REPORT = Flag(
-    "format", "how to print it: text or json", value="FORMAT", short="f", default="text", choices=("text", "json")
+    "format",
+    "how to print it: text or json",
+    value="FORMAT",
+    short="f",
+    default="text",
+    choices=("text", "json"),
 )
 
 GLOBAL: tuple[Flag, ...] = (
     Flag(
-        "root", "where the state of containers lies; $XDG_RUNTIME_DIR/ocirun for anybody but root",
-        value="DIR", default="/run/ocirun",
+        "root",
+        "where the state of containers lies; $XDG_RUNTIME_DIR/ocirun for anybody but root",
+        value="DIR",
+        default="/run/ocirun",
     ),
-    Flag("log", "append errors and warnings to this file, one line each; the last error is the cause", value="FILE"),
     Flag(
-        "log-format", "how to write the log: json or text (runc's default is text)",
-        value="FORMAT", default="json", choices=("json", "text"),
+        "log",
+        "append errors and warnings to this file, one line each; the last error is the cause",
+        value="FILE",
+    ),
+    Flag(
+        "log-format",
+        "how to write the log: json or text (runc's default is text)",
+        value="FORMAT",
+        default="json",
+        choices=("json", "text"),
     ),
     Flag("debug", "show the traceback of an internal error"),
     Flag("systemd-cgroup", "have systemd make the cgroups", unbuilt=("true",)),
     Flag(
-        "rootless", "whether to ignore refused cgroups; only auto and false are built",
-        value="WHETHER", default="auto", choices=("auto", "false", "true"), unbuilt=("true",),
+        "rootless",
+        "whether to ignore refused cgroups; only auto and false are built",
+        value="WHETHER",
+        default="auto",
+        choices=("auto", "false", "true"),
+        unbuilt=("true",),
     ),
     HELP,
     VERSION,
@@ -116,19 +150,22 @@ _ID = ("ID",)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
-        "spec", "write a config.json to begin with",
-        "Writes config.json into the bundle; an existing one is left alone. It runs `sh` on a read-only root file"
-        " system in the directory `rootfs`.",
+        "spec",
+        "write a config.json to begin with",
+        "Writes config.json into the bundle; an existing one is left alone. It runs `sh` on a read-only root"
+        " file system in the directory `rootfs`.",
         flags=(
             Flag("bundle", "the directory to write to", value="DIR", short="b", default="."),
             Flag("rootless", "a config.json for anybody but root", unbuilt=("true",)),
         ),
     ),
     Command(
-        "run", "create a container, start it and wait for it",
-        "The exit status is that of its program, or 128 plus the number of the signal that ended it. The container"
-        " is deleted afterwards.",
-        needs=_ID, hot=True,
+        "run",
+        "create a container, start it and wait for it",
+        "The exit status is that of its program, or 128 plus the number of the signal that ended it. The"
+        " container is deleted afterwards.",
+        needs=_ID,
+        hot=True,
         flags=(
             *_CREATE,
             Flag("detach", "do not wait, and do not delete", short="d"),
@@ -137,51 +174,67 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
-        "create", "create a container, without starting its program",
-        "Everything config.json asks for is done, and the program waits for `start`. Later edits of config.json"
-        " change nothing.",
-        needs=_ID, hot=True, flags=_CREATE,
+        "create",
+        "create a container, without starting its program",
+        "Everything config.json asks for is done, and the program waits for `start`. Later edits of"
+        " config.json change nothing.",
+        needs=_ID,
+        hot=True,
+        flags=_CREATE,
     ),
     Command(
-        "start", "start the program of a created container",
+        "start",
+        "start the program of a created container",
         "Returns when the program runs; one that cannot be executed is an error that says why.",
-        needs=_ID, hot=True,
+        needs=_ID,
+        hot=True,
     ),
     Command("state", "show the state of a container as JSON", needs=_ID, hot=True),
     Command(
-        "kill", "send a signal to a container",
+        "kill",
+        "send a signal to a container",
         "SIGNAL is a name, with or without SIG and in either case, or a number.",
-        needs=_ID, takes=("SIGNAL",), hot=True,
+        needs=_ID,
+        takes=("SIGNAL",),
+        hot=True,
         flags=(Flag("all", "send it to every process of the container", short="a", hidden=True),),
     ),
     Command(
-        "delete", "remove a stopped or created container",
+        "delete",
+        "remove a stopped or created container",
         "Removes all that `create` made. A running container needs --force.",
-        needs=_ID, hot=True,
-        flags=(
-            Flag("force", "kill it first if it runs; succeed if it does not exist", short="f"),
-        ),
+        needs=_ID,
+        hot=True,
+        flags=(Flag("force", "kill it first if it runs; succeed if it does not exist", short="f"),),
     ),
     Command(
-        "list", "list the containers",
+        "list",
+        "list the containers",
         flags=(
             Flag(
-                "format", "how to print it: table or json", value="FORMAT", short="f", default="table",
+                "format",
+                "how to print it: table or json",
+                value="FORMAT",
+                short="f",
+                default="table",
                 choices=("table", "json"),
             ),
             Flag("quiet", "only the ids", short="q"),
         ),
     ),
     Command(
-        "plan", "show every step that `create` would take, and do none of them",
-        "Each step is shown with who performs it and with the member of config.json that asks for it. ID is the"
-        " name of the bundle unless it is given.",
-        takes=_ID, flags=(BUNDLE, REPORT),
+        "plan",
+        "show every step that `create` would take, and do none of them",
+        "Each step is shown with who performs it and with the member of config.json that asks for it. ID is"
+        " the name of the bundle unless it is given.",
+        takes=_ID,
+        flags=(BUNDLE, REPORT),
     ),
     Command(
-        "validate", "find every fault of a config.json",
-        "Each fault is shown with its line, its column, its value, the rule and the cure. The exit status is 1 if"
-        " there is one.",
+        "validate",
+        "find every fault of a config.json",
+        "Each fault is shown with its line, its column, its value, the rule and the cure. The exit status is"
+        " 1 if there is one.",
         flags=(BUNDLE, REPORT),
     ),
     Command("help", "show the help of the program or of a command", takes=("COMMAND",)),

@@ -63,6 +63,14 @@ class Document:
         wrong.faults, wrong.message, wrong.name = ordered.faults, ordered.message, ordered.name
         wrong.pointer, wrong.hint, wrong.args = ordered.pointer, ordered.hint, ordered.args
 
+    def warn(self, warnings: list[Fault]) -> None:
+        """Take warnings that know their pointers only; their places are those of the members' names."""
+        if warnings:
+            from ocirun.config.spelling import placed
+
+            found = [placed(warning, self._scanned()) for warning in warnings]
+            self.warnings = tuple(sorted(found, key=place_of))
+
     def _scanned(self) -> Places:
         if self._places is None:
             from ocirun.config.positions import scan
@@ -85,18 +93,29 @@ def read(source: bytes, name: str = "config.json") -> Document:
     value, sound = parse(source)
     if sound:
         wrong: list[str] = []
+        strangers: list[tuple[str, str]] = []
 
         def note(pointer: str, _rule: str, _more: Json) -> None:
             wrong.append(pointer)
 
-        check(value, note, lambda pointer, _: wrong.append(pointer))
+        check(value, note, lambda pointer, kind: strangers.append((pointer, kind)))
         check_rules(value, note)
         if not wrong:
-            return Document(_checked(value), source, name)
+            return _sound(value, source, name, strangers)
     from ocirun.config.diagnosis import diagnose
 
     value, warnings = diagnose(source, name, check)
     return Document(_checked(value), source, name, warnings)
+
+
+def _sound(value: Json, source: bytes, name: str, strangers: list[tuple[str, str]]) -> Document:
+    """The document of a sound ``value``; the places of its warnings are looked for only if there are any."""
+    document = Document(_checked(value), source, name)
+    if strangers:
+        from ocirun.config.spelling import misspelt
+
+        document.warn(misspelt(value, strangers))
+    return document
 
 
 def load(path: str) -> Document:

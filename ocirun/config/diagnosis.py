@@ -8,6 +8,7 @@ from ocirun_spec.members import MEMBERS
 from ocirun.config import DEPTH, place_of
 from ocirun.config.positions import Places, scan
 from ocirun.config.rules import check_rules
+from ocirun.config.spelling import misspelt
 from ocirun.errors import ConfigError, Fault
 
 TYPE_CHECKING = False
@@ -41,11 +42,9 @@ def examine(source: bytes, check: Check) -> tuple[Json, list[Fault], list[Fault]
     warnings: list[Fault] = []
     if places.whole:
         collector = _Collector(places, faults)
-        check(
-            places.value,
-            collector.broken,
-            lambda pointer, kind: warnings.extend(misspelt(places, pointer, kind)),
-        )
+        strangers: list[tuple[str, str]] = []
+        check(places.value, collector.broken, lambda pointer, kind: strangers.append((pointer, kind)))
+        warnings = [placed(warning, places) for warning in misspelt(places.value, strangers)]
         check_rules(places.value, collector.found)
         for pointer, rule, hint in _no_text(places.value):
             collector.found(pointer, rule, hint)
@@ -53,8 +52,7 @@ def examine(source: bytes, check: Check) -> tuple[Json, list[Fault], list[Fault]
 
 
 def _text(source: bytes) -> tuple[str | None, list[Fault]]:
-    """The text of the file; a byte order mark is a fault and is passed over, other encodings end the
-    matter."""
+    """The text of the file: a byte order mark is a fault and passed over, other encodings end the matter."""
     faults: list[Fault] = []
     if source.startswith(BOM):
         faults.append(
@@ -132,44 +130,6 @@ def described(pointer: str) -> str:
         else:
             return description
     return description
-
-
-def misspelt(places: Places, pointer: str, kind: str) -> Iterator[Fault]:
-    """A warning for each unknown member of the object at ``pointer`` that is one edit away from a known
-    one."""
-    for name in [*_names(places.value, pointer)]:
-        if name in MEMBERS[kind]:
-            continue
-        near = [known for known in MEMBERS[kind] if nearly(name, known)]
-        if near:
-            where = f"{pointer}/{escape(name)}"
-            line, column = places.place_of_name(where)
-            hint = f"perhaps {near[0]} was meant: {MEMBERS[kind][near[0]][1]}"
-            yield Fault(
-                where, "is not known and ignored", value=f'"{name}"', hint=hint, line=line, column=column
-            )
-
-
-def _names(value: Json, pointer: str) -> Iterator[str]:
-    for escaped in pointer.split("/")[1:]:
-        part = escaped.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, dict):
-            value = value[part]
-        elif isinstance(value, list):
-            value = value[int(part)]
-    if isinstance(value, dict):
-        yield from value
-
-
-def nearly(one: str, other: str) -> bool:
-    """Whether the words differ in case alone, or by one letter more, less, another, or two exchanged."""
-    if one.lower() == other.lower():
-        return True
-    start = 0
-    while start < min(len(one), len(other)) and one[start] == other[start]:
-        start += 1
-    a, b = one[start:], other[start:]
-    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
 
 
 # -- strings that are no text --------------------------------------------------------------------------------

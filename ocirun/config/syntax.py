@@ -73,7 +73,17 @@ def read_string(text: str, at: int, note: Note) -> tuple[str, int]:
 
 def _joined(string: str) -> str:
     """Put the halves of escaped surrogate pairs together, as the C scanner does; single halves stay."""
-    return string.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    if string.isascii():
+        return string
+    joined: list[str] = []
+    for character in string:
+        low = ord(character) - 0xDC00
+        high = ord(joined[-1]) - 0xD800 if joined else -1
+        if 0 <= low < 0x400 and 0 <= high < 0x400:
+            joined[-1] = chr(0x10000 + (high << 10) + low)
+        else:
+            joined.append(character)
+    return "".join(joined)
 
 
 def _control(text: str, at: int, note: Note) -> tuple[str, int]:

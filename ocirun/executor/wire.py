@@ -11,7 +11,7 @@ from ocirun.plan.steps import TABLE_DIGEST, VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ocirun.plan.compile import Program
     from ocirun.plan.model import Argument, Step
@@ -34,22 +34,16 @@ def _bytes(value: bytes) -> bytes:
     return _u32(len(value)) + value + _PAD[len(value) & 3]
 
 
-#: One encoder for each letter of a signature but the slots', which need the numbers the compiler gave.
-_ENCODERS: dict[str, Callable[..., bytes]] = {
-    "u": _u32,
-    "i": lambda value: value.to_bytes(4, "little", signed=True),
-    "L": lambda value: value.to_bytes(8, "little"),
-    "s": _text,
-    "b": _bytes,
-    "S": lambda values: _u32(len(values)) + b"".join([_text(value) for value in values]),
-    "U": lambda values: _u32(len(values)) + b"".join([_u32(value) for value in values]),
-}
-
-
 def _argument(kind: str, value: Argument, slots: Mapping[str, int]) -> bytes:
-    if kind in "to":
-        return _u32(slots[str(value)])
-    return _ENCODERS[kind](value)
+    """One argument; its Python type says almost all, the letter of the signature the rest."""
+    if isinstance(value, str):
+        return _u32(slots[value]) if kind in "to" else _text(value)
+    if isinstance(value, int):
+        return value.to_bytes(8 if kind == "L" else 4, "little", signed=kind == "i")
+    if isinstance(value, bytes):
+        return _bytes(value)
+    items = [_text(item) if isinstance(item, str) else _u32(item) for item in value]
+    return _u32(len(items)) + b"".join(items)
 
 
 def _record(index: int, step: Step, slots: Mapping[str, int]) -> bytes:

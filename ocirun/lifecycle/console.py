@@ -9,7 +9,12 @@ from ocirun.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from ocirun.waiting import Task
+
+    #: What tcgetattr(3) gives, as the module termios has it.
+    Terminal: TypeAlias = list[int | list[bytes | int]]
 
 _CHUNK = 65536
 
@@ -19,6 +24,7 @@ def send_console(path: str, master: int) -> Task[None]:
 
     Raises HostError when nobody listens there (unix(7), SCM_RIGHTS).
     """
+    yield from ()
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         sock.connect(path)
@@ -34,8 +40,6 @@ def send_console(path: str, master: int) -> Task[None]:
         ) from error
     finally:
         sock.close()
-    return
-    yield
 
 
 class Proxy:
@@ -51,7 +55,7 @@ class Proxy:
         os.set_blocking(master, False)
         self._in = 0
         self._hung = False
-        self._saved: list[object] | None = None
+        self._saved: Terminal | None = None
         self._to_container = b""
         self._to_user = b""
         if os.isatty(0):

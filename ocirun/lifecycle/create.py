@@ -221,7 +221,7 @@ def _end_init(execution: Execution) -> Task[None]:
 
 def _head(container: str, document: Document, options: CreateOptions) -> dict[str, object]:
     config = document.config
-    root = config["root"]["path"] if "root" in config else ""
+    root = config.get("root", {"path": ""})["path"]
     process = config.get("process")
     return {
         "version": journal.VERSION,
@@ -272,9 +272,8 @@ def _performers(options: CreateOptions) -> dict[str, Performer]:
 
     def cgroup(step: Step, slots: dict[str, int]) -> Task[None]:
         del slots
+        yield from ()
         make_cgroup(str(step.args[0]), str(step.args[1]))
-        return
-        yield
 
     def console(step: Step, slots: dict[str, int]) -> Task[None]:
         if options.console_socket:

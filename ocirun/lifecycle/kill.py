@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import _signal
 import os
 
 from ocirun import journal
-from ocirun.errors import StateError
-from ocirun.lifecycle.process import open_pidfd
+from ocirun.lifecycle.process import not_running, open_pidfd, send_signal
 from ocirun.lifecycle.state import STOPPED, state
 
 TYPE_CHECKING = False
@@ -16,37 +14,30 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 
-def _not_running() -> StateError:
-    return StateError("container not running", hint="it has stopped: `ocirun delete` removes it")
-
-
 def kill(store: Store, container: str, signum: int, every: bool) -> Task[None]:
     """Sends ``signum`` to init, or with ``every`` to each process of the container's cgroup.
 
     Takes no lock: a signal must get through while a slow start or delete holds it.
     Raises StateError "container not running" for a stopped one.
     """
+    yield from ()
     now = state(store, container)
     if every:
         _kill_all(store.directory(container), signum)
         return
     pidfd = open_pidfd(now.pid, now.start) if now.status != STOPPED else -1
     if pidfd < 0:
-        raise _not_running()
+        raise not_running()
     try:
-        _signal.pidfd_send_signal(pidfd, signum)
-    except ProcessLookupError:
-        raise _not_running() from None
+        send_signal(pidfd, signum)
     finally:
         os.close(pidfd)
-    return
-    yield  # a generator, as all of the lifecycle
 
 
 def _kill_all(directory: str, signum: int) -> None:
     for trace in journal.read(directory).traces:
         if trace.undo == "remove_cgroup":
-            _kill_cgroup(f"{trace.args[0]}{trace.args[1]}", signum)
+            _kill_cgroup(f"{trace.args[0]!s}{trace.args[1]!s}", signum)
 
 
 def _kill_cgroup(path: str, signum: int) -> None:

@@ -6,6 +6,14 @@ import fcntl
 import os
 import select
 
+from ocirun.errors import StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal
+
 #: The comm init gives itself while it waits for its start; execve replaces it.
 WAITING_COMM = "ocirun-init"
 
@@ -62,6 +70,24 @@ def open_pidfd(pid: int, start: str) -> int:
         os.close(pidfd)
         return -1
     return pidfd
+
+
+def send_signal(pidfd: int, signum: int) -> None:
+    """Sends a signal to the process of ``pidfd`` (pidfd_send_signal(2)).
+
+    Raises StateError "container not running" when it has ended, "invalid signal" for one that does not exist.
+    """
+    try:
+        _signal.pidfd_send_signal(pidfd, signum)
+    except ProcessLookupError:
+        raise not_running() from None
+    except OSError as error:
+        raise StateError(f"invalid signal {signum}: {error.strerror}", errno=error.errno or 0) from error
+
+
+def not_running() -> StateError:
+    """The error for a signal to a container that has stopped, in the words engines look for."""
+    return StateError("container not running", hint="it has stopped: `ocirun delete` removes it")
 
 
 def is_dead(pidfd: int) -> bool:

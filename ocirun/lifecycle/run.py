@@ -7,6 +7,7 @@ import os
 from ocirun.lifecycle.console import Proxy
 from ocirun.lifecycle.create import create
 from ocirun.lifecycle.delete import delete
+from ocirun.lifecycle.process import is_dead, send_signal
 from ocirun.lifecycle.start import start
 from ocirun.lifecycle.undo import reap
 from ocirun.waiting import Wait
@@ -92,13 +93,8 @@ def _accompany(made: Container, proxy: Proxy | None, signals: Signals) -> Task[i
 
 
 def _pass_on(pidfd: int, numbers: list[int], proxy: Proxy | None) -> None:
-    import _signal
-
     for number in numbers:
         if number == _SIGWINCH and proxy is not None:
             proxy.resize()
-        elif number not in (_SIGCHLD, _SIGURG):
-            try:
-                _signal.pidfd_send_signal(pidfd, number)
-            except ProcessLookupError:
-                return
+        elif number not in (_SIGCHLD, _SIGURG) and not is_dead(pidfd):
+            send_signal(pidfd, number)

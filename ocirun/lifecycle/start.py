@@ -78,22 +78,26 @@ def _pass_gate(directory: str, pidfd: int) -> Task[bytes]:
     """Opens both FIFOs, sends the byte and collects proof until its end or the death of init."""
     proof = os.open(f"{directory}/proof", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        try:
-            gate = os.open(f"{directory}/gate", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                raise StateError(
-                    "cannot start a container that has stopped",
-                    hint="its init was killed while it waited for start",
-                ) from None
-            raise
-        try:
-            os.write(gate, b"1")
-        finally:
-            os.close(gate)
+        _open_gate(f"{directory}/gate")
         return (yield from _collect(proof, pidfd))
     finally:
         os.close(proof)
+
+
+def _open_gate(path: str) -> None:
+    """Lets init go on; raises StateError when nobody reads the gate any more."""
+    try:
+        gate = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise StateError(
+            "cannot start a container that has stopped", hint="its init was killed while it waited for start"
+        ) from None
+    try:
+        os.write(gate, b"1")
+    finally:
+        os.close(gate)
 
 
 def _collect(proof: int, pidfd: int) -> Task[bytes]:

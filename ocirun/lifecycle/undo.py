@@ -34,7 +34,7 @@ def inverse(entries: Journal) -> list[Step]:
     for trace in reversed(entries.traces):
         if trace.undo == "remove_cgroup":
             mount, path, parents = trace.args
-            where = f"{mount}{path}"
+            where = f"{mount!s}{path!s}"
             found.append(steps.kill_cgroup(path=where, pointer="", why=LIFECYCLE))
             found.append(
                 steps.remove_cgroup(path=where, parents=int(str(parents)), pointer="", why=LIFECYCLE)

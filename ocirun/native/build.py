@@ -1,8 +1,9 @@
 """Builds the native programs: the launcher ``ocirun`` and the helper that enters containers.
 
-pip runs it as a build hook of hatchling; ``python ocirun/native/build.py`` rebuilds both in place.  The helper is
-as small as this machine can make it: musl where there is musl-gcc or the ziglang package, else the static C
-library of the compiler.  Its build id goes into ``build_id.py``, so that the executor runs no other helper.
+pip runs it as a build hook of hatchling; ``python ocirun/native/build.py`` rebuilds both in place.  The
+helper is as small as this machine can make it: musl where there is musl-gcc or the ziglang package, else the
+static C library of the compiler.  Its build id goes into ``build_id.py``, so that the executor runs no other
+helper.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def _kernel_headers(scratch: Path) -> Path:
     directory.mkdir(exist_ok=True)
     usr = Path("/usr/include")
     for name in _KERNEL_HEADERS:
-        found = [place for place in (usr / name, *usr.glob(f"{platform.machine()}-*/{name}")) if place.is_dir()]
+        found = [
+            place for place in (usr / name, *usr.glob(f"{platform.machine()}-*/{name}")) if place.is_dir()
+        ]
         if not found:
             message = f"no headers of the kernel ({usr / name}): install linux-libc-dev"
             raise BuildError(message)

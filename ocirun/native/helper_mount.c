@@ -142,11 +142,32 @@ static int finish_context(int context, uint64_t attributes, const char *target) 
     return mount;
 }
 
+/* A tmpfs is born with mode 1777; over a directory that was there it takes the mode of that (as the peers
+ * do), unless an option, which comes later, says another. */
+static void keep_mode(int context, const struct mount_args *args, int target) {
+    char option[] = "mode=0000";
+    struct stat facts;
+
+    if (strcmp(args->fstype, "tmpfs") != 0)
+        return;
+    if (fstat(target, &facts) < 0)
+        fail_errno("fstat", args->target);
+    for (int digit = 0; digit < 4; digit++)
+        option[sizeof option - 2 - digit] = (char)('0' + (facts.st_mode >> 3 * digit & 7));
+    set_option(context, option, args->target);
+}
+
 void run_mount(const struct mount_args *args) {
     struct wire_strs options = args->options;
-    int context, mount, target;
+    int context = open_context(args->fstype, args->target), mount;
+    int target = open_in_root(args->target, O_PATH | O_DIRECTORY, args->plain ? IN_ROOT_NO_SYMLINKS : 0);
 
-    context = open_context(args->fstype, args->target);
+    if (target >= 0)
+        keep_mode(context, args, target);
+    else
+        target = make_in_root(args->target, S_IFDIR, 0755, args->plain);
+    if (target < 0)
+        fail_errno("openat2", args->target);
     if (*args->source &&
         syscall(SYS_fsconfig, context, KERNEL_FSCONFIG_SET_STRING, "source", args->source, 0) < 0)
         fail_context(context, "fsconfig", args->target, args->source);
@@ -154,9 +175,6 @@ void run_mount(const struct mount_args *args) {
         set_option(context, wire_next(&options), args->target);
     mount = finish_context(context, args->set, args->target);
     set_attributes(mount, args->propagation & MS_REC, 0, 0, args->propagation, args->target);
-    target = make_in_root(args->target, S_IFDIR, 0755, args->plain);
-    if (target < 0)
-        fail_errno("openat2", args->target);
     move_onto(mount, target, args->target);
     check_mounted(mount, args->target, args->plain);
     close_fd(target);

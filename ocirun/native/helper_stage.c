@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -40,8 +41,17 @@ void run_open_handshake(const struct open_handshake_args *args) {
     close_fd(directory);
 }
 
+/* A clone of a shared mount is its peer: what is mounted on it inside, by us or by a container that may
+ * mount, would appear on the host.  So it follows the host from now on, and tells it nothing. */
+static int clone_for_init(int fd, const char *path, bool recursive) {
+    int tree = clone_tree(fd, path, recursive);
+
+    set_attributes(tree, recursive, 0, 0, MS_SLAVE, path);
+    return tree;
+}
+
 void run_open_tree(const struct open_tree_args *args) {
-    fill_slot(args->tree, clone_tree(AT_FDCWD, args->path, args->recursive));
+    fill_slot(args->tree, clone_for_init(AT_FDCWD, args->path, args->recursive));
 }
 
 /* The device is checked and cloned through one descriptor: what init binds is what was checked
@@ -56,7 +66,7 @@ void run_open_device(const struct open_device_args *args) {
         fail_errno("fstat", args->path);
     if (!S_ISCHR(facts.st_mode) || facts.st_rdev != makedev(args->major, args->minor))
         fail(ENODEV, "check of the device", args->path);
-    fill_slot(args->device, clone_tree(fd, args->path, false));
+    fill_slot(args->device, clone_for_init(fd, args->path, false));
     close_fd(fd);
 }
 

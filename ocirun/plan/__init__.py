@@ -1,0 +1,1 @@
+"""The plan: its verbs, its steps, and what compiles, judges and shows it."""

@@ -1,4 +1,5 @@
-"""From a plan to what runs it: slots get numbers, and where the host must act in between, a rendezvous is put in."""
+"""From a plan to what runs it: slots get numbers, and where the host must act in between, a rendezvous is
+put in."""
 
 from __future__ import annotations
 
@@ -28,8 +29,9 @@ class Meeting:
 class Program:
     """A plan ready to run; every step comes with its index in the plan, counted from 1.
 
-    ``before`` are the host's steps before the helper starts, ``records`` all of the helper's (stage, then init,
-    with a ``meet`` for each rendezvous), ``slots`` the number of each slot, ``meets`` the rendezvous by index.
+    ``before`` are the host's steps before the helper starts, ``records`` all of the helper's (stage, then
+    init, with a ``meet`` for each rendezvous), ``slots`` the number of each slot, ``meets`` the rendezvous
+    by index.
     """
 
     __slots__ = ("before", "meets", "records", "slots")
@@ -42,8 +44,9 @@ class Program:
 
 
 def compile_plan(plan: Plan) -> Program:
-    """``plan`` as a Program.  Raises HelperError (code internal) for a plan that contradicts itself: a slot that
-    is used before it is filled or filled twice, an actor out of turn.  Such a plan is a bug of its planner."""
+    """``plan`` as a Program.  Raises HelperError (code internal) for a plan that contradicts itself: a slot
+    that is used before it is filled or filled twice, an actor out of turn.  Such a plan is a bug of its
+    planner."""
     return _Compiler().compile(plan)
 
 

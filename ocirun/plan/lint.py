@@ -1,7 +1,8 @@
-"""The laws of order, and of what a plan must hold; the tests and ``ocirun plan`` ask here, no container waits.
+"""The laws of order, and of what a plan must hold; the tests and ``ocirun plan`` ask here, no container
+waits.
 
-Each law is a function that takes a View of the plan and yields what breaks it, as sentences that name the steps.
-A plan without ``clone_init`` (an undo) is held only to the laws that every plan is under.
+Each law is a function that takes a View of the plan and yields what breaks it, as sentences that name the
+steps. A plan without ``clone_init`` (an undo) is held only to the laws that every plan is under.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from ocirun.plan.table import CALLS_UNDER_ANY_FILTER, HOST, INIT, STAGE, TABLE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import TypeGuard
 
     from ocirun_spec.types import Config
 
@@ -85,13 +87,11 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
 }
 
 #: The default devices and links of a container; a plan has all of them or, for a /dev that is bound, none.
-DEFAULT_NODES = frozenset(
-    "/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty".split()
-)
+DEFAULT_NODES = frozenset("/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty".split())
 DEFAULT_LINKS = frozenset("/dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx".split())
 
-#: Member of the config -> the verbs of which one must do it, when the member asks for something.  A "*" stands for
-#: each entry of a list, whose own pointer the step must bear.
+#: Member of the config -> the verbs of which one must do it, when the member asks for something.  A "*"
+#: stands for each entry of a list, whose own pointer the step must bear.
 COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/root/path", ("open_tree", "attach_root")),
     ("/root/readonly", ("set_root_readonly",)),
@@ -121,7 +121,7 @@ class View:
 
     __slots__ = ("config", "places", "steps")
 
-    def __init__(self, plan: Plan, config: Mapping[str, object] | None) -> None:
+    def __init__(self, plan: Plan, config: Config | None) -> None:
         self.steps = plan.steps
         self.config = config
         self.places: dict[str, list[int]] = {}
@@ -134,7 +134,8 @@ class View:
         return "clone_init" in self.places or "exec" in self.places
 
     def slots(self, kind: str) -> Iterator[tuple[int, Step, str]]:
-        """Each argument of this kind ("slot" or "out"): number of the step, the step, the name of the slot."""
+        """Each argument of this kind ("slot" or "out"): number of the step, the step, the name of the
+        slot."""
         for number, step in enumerate(self.steps, 1):
             for (_, one), value in zip(_VERBS[step.verb].args, step.args, strict=True):
                 if one == kind:
@@ -142,8 +143,11 @@ class View:
 
 
 def lint(plan: Plan, config: Config | None = None) -> list[str]:
-    """Every law that ``plan`` breaks, a sentence each; with ``config``, also what it asks for and the plan lacks."""
-    unknown = [f"step {n}: no verb {step.verb}" for n, step in enumerate(plan.steps, 1) if step.verb not in _VERBS]
+    """Every law that ``plan`` breaks, a sentence each; with ``config``, also what it asks for and the plan
+    lacks."""
+    unknown = [
+        f"step {n}: no verb {step.verb}" for n, step in enumerate(plan.steps, 1) if step.verb not in _VERBS
+    ]
     if unknown:
         return unknown
     view = View(plan, config)
@@ -151,7 +155,8 @@ def lint(plan: Plan, config: Config | None = None) -> list[str]:
     return [complaint for law in laws for complaint in law(view)]
 
 
-# -- laws for every plan ---------------------------------------------------------------------------------------
+# -- laws for every plan
+# ---------------------------------------------------------------------------------------
 
 
 def order_of_the_table(view: View) -> Iterator[str]:
@@ -239,7 +244,8 @@ def allowed_under_a_filter(view: View) -> Iterator[str]:
                 yield f"step {number}: {step.verb} may be refused by the filter: {', '.join(sorted(calls))}"
 
 
-# -- laws for plans that create ----------------------------------------------------------------------------------
+# -- laws for plans that create
+# ----------------------------------------------------------------------------------
 
 
 def order_of_creation(view: View) -> Iterator[str]:
@@ -268,7 +274,11 @@ def companions(view: View) -> Iterator[str]:
 def default_devices(view: View) -> Iterator[str]:
     """The default nodes and links are there, all of them or, where /dev is bound, none."""
     made = {
-        verb: {str(dict(zip(_names(verb), step.args, strict=True))["path"]) for step in view.steps if step.verb == verb}
+        verb: {
+            str(dict(zip(_names(verb), step.args, strict=True))["path"])
+            for step in view.steps
+            if step.verb == verb
+        }
         for verb in ("make_device", "make_symlink")
     }
     if not any(made.values()) and _dev_is_bound(view):
@@ -283,7 +293,9 @@ def _names(verb: str) -> list[str]:
 
 
 def _dev_is_bound(view: View) -> bool:
-    return any(step.verb == "attach" and step.args[_names("attach").index("target")] == "/dev" for step in view.steps)
+    return any(
+        step.verb == "attach" and step.args[_names("attach").index("target")] == "/dev" for step in view.steps
+    )
 
 
 def late_readonly(view: View) -> Iterator[str]:
@@ -313,12 +325,20 @@ def _asked(config: Mapping[str, object], pattern: str) -> Iterator[str]:
     """The pointers that ``pattern`` stands for in ``config``, where they ask for something."""
     value: object = config
     for part in pattern.removesuffix("/*").split("/")[1:]:
-        value = value.get(part) if isinstance(value, dict) else None
+        value = value.get(part) if _is_object(value) else None
     if pattern.endswith("/*"):
-        entries = value if isinstance(value, list) else []
+        entries = value if _is_list(value) else []
         yield from (f"{pattern.removesuffix('*')}{number}" for number in range(len(entries)))
     elif value is not None and value is not False and value not in ("", [], {}):
         yield pattern
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(value, dict)
+
+
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
 
 
 def _cwd_covered(view: View) -> Iterator[str]:
@@ -330,11 +350,11 @@ def _cwd_covered(view: View) -> Iterator[str]:
 
 def _keeps_readonly(view: View) -> Iterator[str]:
     """A new mount that asked for ``ro`` is read-only from the start, or closed by set_readonly."""
-    mounts = (view.config or {}).get("mounts", [])
+    mounts = view.config.get("mounts", []) if view.config else []
     closed = {view.steps[number - 1].pointer for number in view.places.get("set_readonly", ())}
     place = _names("mount").index("set")
     for step in view.steps:
-        if step.verb != "mount" or not isinstance(mounts, list):
+        if step.verb != "mount":
             continue
         words = mounts[int(step.pointer.rpartition("/")[2])].get("options", [])
         last = [word for word in words if word in ("ro", "rw")][-1:]
@@ -347,7 +367,9 @@ def _home(view: View) -> Iterator[str]:
     for number in view.places.get("exec", ()):
         environment = view.steps[number - 1].args[_names("exec").index("env")]
         assert isinstance(environment, tuple)
-        if "find_home" not in view.places and not any(str(entry).startswith("HOME=") for entry in environment):
+        if "find_home" not in view.places and not any(
+            str(entry).startswith("HOME=") for entry in environment
+        ):
             yield f"step {number}: HOME is neither set nor looked up"
 
 

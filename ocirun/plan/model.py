@@ -48,7 +48,7 @@ class Step:
 
 
 class Plan:
-    """A totally ordered list of steps for the container ``id``; ``warnings`` are what the user should know."""
+    """A totally ordered list of steps for the container ``id``; ``warnings`` is what the user should know."""
 
     __slots__ = ("id", "steps", "warnings")
 

@@ -1,7 +1,7 @@
 """A plan for people (``ocirun plan``) and for programs (``--format json``).
 
-One line a step: who performs it, its number, the verb, what it does, the slots it fills, the member of the config
-that asked for it, and what undoes it.
+One line a step: who performs it, its number, the verb, what it does, the slots it fills, the member of the
+config that asked for it, and what undoes it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,20 @@ _ATTRIBUTES = (
 _ATIME, _ATIME_CHOSEN = 0x70, 0x30
 _PROPAGATION = ((1 << 17, "unbindable"), (1 << 18, "private"), (1 << 19, "slave"), (1 << 20, "shared"))
 _REC = 0x4000
-_LIMITS = "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime".split()
-_CAPABILITIES = (
-    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service "
-    "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct "
-    "sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap "
-    "mac_override mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
+_LIMITS = (
+    "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime"
 ).split()
+_CAPABILITIES = (
+    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable "
+    "net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio "
+    "sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config "
+    "mknod lease audit_write audit_control setfcap mac_override mac_admin syslog wake_alarm "
+    "block_suspend audit_read perfmon bpf checkpoint_restore"
+).split()
+
+
+#: The widest cell that the others of its column are aligned to; a longer one only pushes its own line out.
+_WIDEST = 72
 
 
 class Arguments:
@@ -85,12 +92,15 @@ class Arguments:
         return bool(self._values[name])
 
 
-# -- words for numbers -----------------------------------------------------------------------------------------
+# -- words for numbers
+# -----------------------------------------------------------------------------------------
 
 
 def attributes(set_: int, clear: int, prefix: str = "") -> list[str]:
     """The words for mount attributes that are set and cleared; ``prefix`` is "r" for the recursive ones."""
-    words = [prefix + (word if set_ & bit else other) for bit, word, other in _ATTRIBUTES if (set_ | clear) & bit]
+    words = [
+        prefix + (word if set_ & bit else other) for bit, word, other in _ATTRIBUTES if (set_ | clear) & bit
+    ]
     if clear & _ATIME == _ATIME and not set_ & _ATIME_CHOSEN:
         words.append(prefix + "relatime")
     return [word for word in words if word != prefix]
@@ -119,7 +129,8 @@ def _limit(value: int) -> str:
     return "unlimited" if value == 0xFFFFFFFFFFFFFFFF else str(value)
 
 
-# -- one description a verb ------------------------------------------------------------------------------------
+# -- one description a verb
+# ------------------------------------------------------------------------------------
 
 
 def _mount(a: Arguments) -> str:
@@ -128,7 +139,9 @@ def _mount(a: Arguments) -> str:
 
 
 def _attach(a: Arguments) -> str:
-    words = attributes(a.number("set"), a.number("clear")) + attributes(a.number("rset"), a.number("rclear"), "r")
+    words = attributes(a.number("set"), a.number("clear")) + attributes(
+        a.number("rset"), a.number("rclear"), "r"
+    )
     return _with(f"{a.text('tree')} on {a.text('target')}", [*words, propagation(a.number("propagation"))])
 
 
@@ -209,18 +222,21 @@ def describe(step: Step) -> str:
     return " ".join(arguments.text(name) for name in named)
 
 
-# -- the whole -------------------------------------------------------------------------------------------------
+# -- the whole
+# -------------------------------------------------------------------------------------------------
 
 
 def show(plan: Plan) -> str:
     """``plan`` as text: a head line, then one aligned line a step."""
     rows = [_row(step) for step in plan.steps]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    widths = [max((len(row[at]) for row in rows if len(row[at]) <= _WIDEST), default=0) for at in range(4)]
     lines = [_head(plan)]
     for number, (step, row) in enumerate(zip(plan.steps, rows, strict=True), 1):
         cells = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
         undo = _VERBS[step.verb].undo
-        lines.append(f"{_VERBS[step.verb].actor:>6} {number:>3}  {cells}  {f'undo {undo}' if undo else ''}".rstrip())
+        lines.append(
+            f"{_VERBS[step.verb].actor:>6} {number:>3}  {cells}  {f'undo {undo}' if undo else ''}".rstrip()
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -243,7 +259,11 @@ def _leaves(plan: Plan) -> list[str]:
 
 
 def _row(step: Step) -> tuple[str, str, str, str]:
-    outs = [str(value) for (_, kind), value in zip(_VERBS[step.verb].args, step.args, strict=True) if kind == "out"]
+    outs = [
+        str(value)
+        for (_, kind), value in zip(_VERBS[step.verb].args, step.args, strict=True)
+        if kind == "out"
+    ]
     return step.verb, _printable(describe(step)), f"→ {', '.join(outs)}" if outs else "", _asked_by(step)
 
 

@@ -92,7 +92,7 @@ def open_handshake(*, directory: str, gate: str, proof: str, pointer: str, why: 
 
 
 def open_tree(*, path: str, recursive: int, tree: str, pointer: str, why: str = "") -> Step:
-    """Clone the mount at a host path (the root file system, a bind source), detached."""
+    """Clone the mounts at a host path (the root file system, a bind source), detached and slaves of the host's."""
     return Step("open_tree", (path, recursive, tree), pointer, why)
 
 
@@ -142,7 +142,7 @@ def set_propagation(*, flags: int, pointer: str, why: str = "") -> Step:
 
 
 def attach_root(*, root: str, pointer: str, why: str = "") -> Step:
-    """Attach the root file system that stage opened, made a slave of the host's first, and hold it open."""
+    """Attach the root file system that stage opened, and hold it open."""
     return Step("attach_root", (root,), pointer, why)
 
 
@@ -175,7 +175,7 @@ def attach(
     pointer: str,
     why: str = "",
 ) -> Step:
-    """Attach a detached mount at a target in the root (a bind mount), made if missing; the whole tree is made a slave of the host's first, then the attributes and the propagation asked for are set."""
+    """Attach a detached mount at a target in the root (a bind mount), made if missing, with the attributes and then the propagation asked for."""
     return Step("attach", (tree, target, set, clear, rset, rclear, propagation), pointer, why)
 
 

@@ -1,7 +1,7 @@
 """The verb table: every operation a plan can name, written once.
 
 ``python -m ocirun.plan.generate`` makes from it the C enum and decoder of the helper, the constructors in
-``steps.py``, the facts the linter uses and the page docs/verbs.md.  Nothing on the hot path imports this module.
+``steps.py``, the facts the linter uses and the page docs/verbs.md.  Nothing on the hot path imports this.
 
 Kinds of arguments (the wire form of each is in ocirun/executor/wire.py and ocirun/native/helper_wire.c):
 
@@ -63,30 +63,33 @@ class Verb:
 
 
 TABLE: tuple[Verb, ...] = (
-    # -- inserted by the compiler ------------------------------------------------------------------------------
+    # -- inserted by the compiler ----------------------------------------------------------------------
     Verb("meet", INIT, "give:u32s take:u32s",
-         "stop until the host has done its steps; slots in `give` go to the host, those in `take` come from it",
+         "stop until the host has done its steps; slots in `give` go to the host, those in `take` come "
+         "from it",
          calls="sendmsg recvmsg", once=False),
-    # -- host: the Python process --------------------------------------------------------------------------------
+    # -- host: the Python process -----------------------------------------------------------------------
     Verb("make_cgroup", HOST, "mount:str path:str parents:u32",
-         "make the cgroup `path` below the cgroup2 mount, and what is missing above it; `parents` directories above "
-         "it are ours and go with it when they are empty",
+         "make the cgroup `path` below the cgroup2 mount, and what is missing above it; `parents` "
+         "directories above it are ours and go with it when they are empty",
          calls="mkdir", leaves="cgroup", undo="remove_cgroup"),
     Verb("send_console", HOST, "console:slot",
          "hand the master of the terminal to the console socket, or keep it for a foreground run",
          calls="sendmsg", after="make_console"),
-    # -- stage: the helper, outside, still privileged ----------------------------------------------------------
-    Verb("hide_process", STAGE, "", "make the helper non-dumpable, so that nothing inside can ptrace or read it",
+    # -- stage: the helper, outside, still privileged ---------------------------------------------------
+    Verb("hide_process", STAGE, "",
+         "make the helper non-dumpable, so that nothing inside can ptrace or read it",
          calls="prctl"),
     Verb("open_handshake", STAGE, "directory:str gate:out proof:out",
          "make and open the two FIFOs of the start handshake in the state directory",
          calls="mkfifoat openat", leaves="state directory", undo="remove_state", after="hide_process"),
     Verb("open_tree", STAGE, "path:str recursive:u32 tree:out",
-         "clone the mount at a host path (the root file system, a bind source), detached",
-         calls="open_tree", after="hide_process", once=False),
+         "clone the mounts at a host path (the root file system, a bind source), detached and slaves of "
+         "the host's",
+         calls="open_tree mount_setattr", after="hide_process", once=False),
     Verb("open_device", STAGE, "path:str major:u32 minor:u32 device:out",
          "clone a host device node to bind, after checking that it is the character device it claims to be",
-         calls="openat fstat open_tree", after="hide_process", once=False),
+         calls="openat fstat open_tree mount_setattr", after="hide_process", once=False),
     Verb("open_cgroup", STAGE, "path:str cgroup:out", "open the cgroup that init will be born in",
          calls="openat", after="make_cgroup hide_process"),
     Verb("allow_devices", STAGE, "cgroup:slot program:bytes",
@@ -96,38 +99,42 @@ TABLE: tuple[Verb, ...] = (
          "clone init as a child of the caller, in new namespaces and born in the cgroup (clone3)",
          calls="clone3 sendmsg", leaves="process", undo="kill_init",
          after="open_handshake open_tree open_device open_cgroup allow_devices"),
-    Verb("kill_cgroup", STAGE, "path:str", "kill every process of a cgroup and wait until it is empty (cgroup.kill)",
+    Verb("kill_cgroup", STAGE, "path:str",
+         "kill every process of a cgroup and wait until it is empty (cgroup.kill)",
          calls="openat write poll"),
     Verb("remove_cgroup", STAGE, "path:str parents:u32",
          "remove a cgroup with all below it, and up to `parents` empty directories above",
          calls="unlinkat openat getdents64", after="kill_cgroup"),
-    # -- init: the helper, inside ------------------------------------------------------------------------------
-    Verb("join_keyring", INIT, "name:str", "join a new session keyring, so that the caller's keys stay outside",
+    # -- init: the helper, inside -----------------------------------------------------------------------
+    Verb("join_keyring", INIT, "name:str",
+         "join a new session keyring, so that the caller's keys stay outside",
          calls="keyctl", after="clone_init"),
     Verb("set_link_up", INIT, "name:str", "bring a network interface up (the loopback of a new namespace)",
          calls="socket ioctl", after="clone_init", once=False),
     Verb("set_propagation", INIT, "flags:u32",
          "set the propagation of the whole inherited mount tree, so that nothing we mount reaches the host",
          calls="mount", after="clone_init"),
-    Verb("attach_root", INIT, "root:slot", "attach the root file system that stage opened, made a slave of the host's first, and hold it open",
+    Verb("attach_root", INIT, "root:slot", "attach the root file system that stage opened, and hold it open",
          calls="move_mount", after="set_propagation"),
     Verb("mount", INIT,
          "fstype:str source:str target:str options:strs set:u64 clear:u64 propagation:u32 plain:u32",
-         "mount a new file system in the root; `plain` refuses any symbolic link in the target (proc, sysfs); a "
-         "tmpfs without a mode takes the one of the directory that was there",
-         calls="fsopen fsconfig fsmount openat2 mkdirat mount_setattr move_mount", after="attach_root", once=False),
+         "mount a new file system in the root; `plain` refuses any symbolic link in the target (proc, "
+         "sysfs); a tmpfs without a mode takes the one of the directory that was there",
+         calls="fsopen fsconfig fsmount openat2 mkdirat mount_setattr move_mount",
+         after="attach_root", once=False),
     Verb("attach", INIT,
          "tree:slot target:str set:u64 clear:u64 rset:u64 rclear:u64 propagation:u32",
-         "attach a detached mount at a target in the root (a bind mount), made if missing; the whole tree is made "
-         "a slave of the host's first, then the attributes and the propagation asked for are set",
+         "attach a detached mount at a target in the root (a bind mount), made if missing, with the "
+         "attributes and then the propagation asked for",
          calls="openat2 mkdirat mknodat mount_setattr move_mount fstat", after="attach_root", once=False),
     Verb("make_device", INIT, "path:str kind:u32 major:u32 minor:u32 mode:u32 uid:u32 gid:u32",
-         "make a device node, `kind` being S_IFCHR, S_IFBLK or S_IFIFO; one that is there and matches is kept, "
-         "another is an error",
+         "make a device node, `kind` being S_IFCHR, S_IFBLK or S_IFIFO; one that is there and matches is "
+         "kept, another is an error",
          calls="openat2 mkdirat mknodat fchownat fchmodat fstat", after="attach_root", once=False),
     Verb("make_symlink", INIT, "target:str path:str", "make a symbolic link; the same one may be there",
          calls="openat2 symlinkat readlinkat unlinkat", after="attach_root", once=False),
-    Verb("make_directory", INIT, "path:str mode:u32", "make a directory and those above it where they are missing",
+    Verb("make_directory", INIT, "path:str mode:u32",
+         "make a directory and those above it where they are missing",
          calls="openat2 mkdirat", after="attach_root", once=False),
     Verb("make_console", INIT, "columns:u32 rows:u32 console:out terminal:out",
          "open a terminal pair of the container's devpts, size it, and bind its end on /dev/console",
@@ -141,14 +148,17 @@ TABLE: tuple[Verb, ...] = (
          "make the terminal the controlling one and standard input, output and error; give it to `owner`",
          calls="ioctl fchown dup3", after="new_session make_console send_console"),
     Verb("set_root_readonly", INIT, "", "make the mount of the root read-only",
-         calls="mount_setattr", after="pivot_root make_console mount attach make_device make_symlink make_directory"),
+         calls="mount_setattr",
+         after="pivot_root make_console mount attach make_device make_symlink make_directory"),
     Verb("set_readonly", INIT, "path:str",
-         "make the mount at a path read-only, not those below it: a tmpfs that was written to while it was set up",
+         "make the mount at a path read-only, not those below it: a tmpfs that was written to while it was "
+         "set up",
          calls="openat2 mount_setattr",
          after="pivot_root make_console mount attach make_device make_symlink make_directory", once=False),
     Verb("set_hostname", INIT, "name:str", "set the host name of the UTS namespace",
          calls="sethostname", after="pivot_root"),
-    Verb("readonly_path", INIT, "path:str", "make what is at a path read-only by a mount of itself; absent is fine",
+    Verb("readonly_path", INIT, "path:str",
+         "make what is at a path read-only by a mount of itself; absent is fine",
          calls="openat2 open_tree mount_setattr move_mount", after="pivot_root", once=False),
     Verb("mask_path", INIT, "path:str null:slot",
          "hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs; absent is fine",
@@ -174,7 +184,8 @@ TABLE: tuple[Verb, ...] = (
          calls="prctl", after="set_capabilities"),
     Verb("set_umask", INIT, "mask:i32", "set the file mode creation mask; -1 is the one the caller had",
          calls="umask", after="set_ids pivot_root"),
-    Verb("find_home", INIT, "uid:u32", "look the user's home directory up in the container's /etc/passwd for HOME",
+    Verb("find_home", INIT, "uid:u32",
+         "look the user's home directory up in the container's /etc/passwd for HOME",
          calls="openat2 read", after="pivot_root"),
     Verb("find_program", INIT, "name:str search:str",
          "find the program along PATH, as the user that will run it, before create succeeds",
@@ -185,8 +196,8 @@ TABLE: tuple[Verb, ...] = (
     Verb("await_start", INIT, "gate:slot proof:slot",
          "report that the container is created, then wait for a byte through the gate",
          calls="sendmsg prctl read close",
-         after="find_program find_home close_descriptors set_umask raise_ambient set_capabilities drop_bounding "
-               "set_rlimit own_stdio new_session"),
+         after="find_program find_home close_descriptors set_umask raise_ambient set_capabilities "
+               "drop_bounding set_rlimit own_stdio new_session"),
     Verb("exec", INIT, "args:strs env:strs", "write the proof and execute the program",
          calls="write execve", after="await_start"),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """From a checked config, facts of the host and the caller's options to a plan; pure, it touches nothing.
 
-Each module plans one concern and gives the steps of it; this one sets them in order.  The order is that of the
-kernel's needs, as the peers have learnt it (runc's ``standard_init``); ocirun.plan.lint holds its laws.
+Each module plans one concern and gives the steps of it; this one sets them in order.  The order is that of
+the kernel's needs, as the peers have learnt it (runc's ``standard_init``); ocirun.plan.lint holds its laws.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ __all__ = ["Options", "plan"]
 def plan(config: Config, host: Host, options: Options) -> Plan:
     """The plan that creates the container ``options.id`` from ``config`` on ``host``.
 
-    ``config`` has passed the reader: types and required members are right.  Raises ConfigError with everything
-    in it that is wrong or not built yet, HostError when the config is fine and this host cannot do it.
+    ``config`` has passed the reader: types and required members are right.  Raises ConfigError with
+    everything in it that is wrong or not built yet, HostError when the config is fine and this host cannot
+    do it.
     """
     draft = Draft(config, host, options)
     scope.check(draft)
@@ -97,7 +98,8 @@ def _inside(draft: Draft) -> list[Step]:
 
 
 def _check_texts(draft: Draft, steps: list[Step]) -> None:
-    """The kernel takes texts that end at a NUL, and bytes: JSON can say what neither can (a lone surrogate)."""
+    """The kernel takes texts that end at a NUL, and bytes: JSON can say what neither can (a lone
+    surrogate)."""
     for step in steps:
         for argument in step.args:
             texts = argument if isinstance(argument, tuple) else (argument,)

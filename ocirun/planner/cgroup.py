@@ -24,7 +24,7 @@ def make(draft: Draft) -> Sequence[Step]:
         draft.lack(
             "",
             "cgroup2 is not mounted",
-            "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified, or /sys/fs/cgroup where nothing is there",
+            "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup",
         )
     check(draft)
     path = place(draft)

@@ -1,10 +1,10 @@
 """Device rules as an eBPF program for a cgroup (BPF_PROG_TYPE_CGROUP_DEVICE); pure, it only assembles.
 
-The kernel calls the program for every open and mknod of a device with ``struct bpf_cgroup_dev_ctx``: access bits
-and type in one word, then major and minor (linux/bpf.h).  A request may ask for several bits at once; the program
-allows it when every bit of it is allowed, and for each bit the *last* rule that names the device and the bit
-decides, as if the rules were written one after the other into the table of cgroup v1.  So it walks the rules
-backwards and strikes out the bits that a rule allows.
+The kernel calls the program for every open and mknod of a device with ``struct bpf_cgroup_dev_ctx``: access
+bits and type in one word, then major and minor (linux/bpf.h).  A request may ask for several bits at once;
+the program allows it when every bit of it is allowed, and for each bit the *last* rule that names the
+device and the bit decides, as if the rules were written one after the other into the table of cgroup v1.
+So it walks the rules backwards and strikes out the bits that a rule allows.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def access_bits(letters: str) -> int:
 
 
 def program(rules: Sequence[Rule]) -> bytes:
-    """The machine code (struct bpf_insn, little-endian) that decides by ``rules``; without a rule all is denied."""
+    """The machine code (struct bpf_insn, little-endian) that decides by ``rules``; without a rule all is
+    denied."""
     code = [
         _insn(_LOAD_WORD, _KIND, _R1, 0, 0),
         _insn(_MOV32_REG, _ACCESS, _KIND, 0, 0),

@@ -36,8 +36,8 @@ DEFAULT_LINKS = (
     ("pts/ptmx", "ptmx"),
 )
 
-#: Appended to the rules of every config, as runc does and engines rely on: any node may be made, and the default
-#: devices, terminals and tun/tap used.
+#: Appended to the rules of every config, as runc does and engines rely on: any node may be made, and the
+#: default devices, terminals and tun/tap used.
 DEFAULT_RULES = (
     Rule(True, "c", None, None, MKNOD),
     Rule(True, "b", None, None, MKNOD),

@@ -15,7 +15,8 @@ NOATIME, STRICTATIME, RELATIME, NODIRATIME, NOSYMFOLLOW = 0x10, 0x20, 0x0, 0x80,
 #: The three bits in which the kernel keeps one of RELATIME, NOATIME and STRICTATIME.
 ATIME_MASK = 0x70
 
-#: word -> (attribute, whether the word sets it).  With an "r" before it a word counts for all mounts below, too.
+#: word -> (attribute, whether the word sets it).  With an "r" before it a word counts for all mounts below,
+#: too.
 ATTRIBUTES: dict[str, tuple[int, bool]] = {
     "ro": (RDONLY, True),
     "rw": (RDONLY, False),

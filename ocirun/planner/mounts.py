@@ -47,7 +47,8 @@ def plan(draft: Draft) -> tuple[list[Step], list[Step]]:
 
 
 def readonly(draft: Draft) -> Sequence[Step]:
-    """The new tmpfs that asked for ``ro``: written to while the rest was made in them, closed now (as runc)."""
+    """The new tmpfs that asked for ``ro``: written to while the rest was made in them, closed now (as
+    runc)."""
     return [
         steps.set_readonly(path=clean(mount["destination"]), pointer=f"/mounts/{number}")
         for number, mount in enumerate(draft.config.get("mounts", ()))
@@ -68,8 +69,8 @@ def is_bind(mount: Mount) -> bool:
 
 
 def clean(path: str) -> str:
-    """``path`` as an absolute one without doubled, single-dot or trailing parts; ".." stays: only the root file
-    system can tell where it leads."""
+    """``path`` as an absolute one without doubled, single-dot or trailing parts; ".." stays: only the root
+    file system can tell where it leads."""
     return "/" + "/".join([part for part in path.split("/") if part not in ("", ".")])
 
 

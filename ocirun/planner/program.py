@@ -56,7 +56,8 @@ def execute(draft: Draft) -> Sequence[Step]:
 
 
 def _environment(draft: Draft) -> dict[str, str]:
-    """Name -> entry; of a name that is given twice the last stands, and an empty HOME is none (as in runc)."""
+    """Name -> entry; of a name that is given twice the last stands, and an empty HOME is none (as in
+    runc)."""
     entries: dict[str, str] = {}
     for entry in draft.process.get("env", ()):
         name = entry.partition("=")[0]

@@ -69,7 +69,8 @@ CONTROLLERS: dict[str, str] = {
     "unified": "",
 }
 
-#: Values of /linux/rootfsPropagation that ask for what init does anyhow: the root is a slave of the host's mount.
+#: Values of /linux/rootfsPropagation that ask for what init does anyhow: the root is a slave of the host's
+#: mount.
 _PROPAGATION = ("", "slave", "rslave")
 _OLDEST_KERNEL = (5, 15)
 _CAP_SYS_ADMIN = 1 << 21
@@ -94,7 +95,8 @@ def check(draft: Draft) -> None:
 
 
 def neutral(value: object) -> bool:
-    """Whether a member with this value asks for nothing: absent, empty, false, or holding only such members."""
+    """Whether a member with this value asks for nothing: absent, empty, false, or holding only such
+    members."""
     if _is_object(value):
         return all(neutral(one) for one in value.values())
     return value is None or value is False or value in ("", [])
@@ -125,16 +127,17 @@ def _check_required(draft: Draft) -> None:
 
 
 def _refuse(draft: Draft, place: str, value: Mapping[str, object], refused: Mapping[str, str]) -> None:
-    for name in value.keys() & refused.keys():
-        if not neutral(value[name]):
+    for name in value:
+        if name in refused and not neutral(value[name]):
             draft.gap(f"{place}/{name}", value[name], refused[name])
 
 
 def _check_resources(draft: Draft) -> None:
     limits: Mapping[str, object] = draft.linux.get("resources", {})
     for name in CONTROLLERS:
-        if not neutral(limits.get(name)):
-            for pointer, value, controller in _asked_limits(name, limits[name]):
+        asked = limits.get(name)
+        if not neutral(asked):
+            for pointer, value, controller in _asked_limits(name, asked):
                 _refuse_limit(draft, pointer, value, controller)
 
 
@@ -159,7 +162,7 @@ def _refuse_limit(draft: Draft, pointer: str, value: object, controller: str) ->
         draft.gap(pointer, value)
         return
     if draft.host.hybrid:
-        hint = "on this hybrid host the controllers are on cgroup v1; boot with systemd.unified_cgroup_hierarchy=1"
+        hint = "on this hybrid host it is on cgroup v1; boot with systemd.unified_cgroup_hierarchy=1"
     else:
         hint = f"see {draft.host.cgroup_mount or '/sys/fs/cgroup'}/cgroup.controllers"
     draft.lack(pointer, f"the {controller} controller is not on cgroup2", hint)

@@ -87,10 +87,10 @@ def bounding(draft: Draft) -> Sequence[Step]:
 def capabilities(draft: Draft) -> Sequence[Step]:
     """The sets of the process.
 
-    What cannot be granted is warned of and left out, for the specification forbids to fail because of it: what
-    the host does not have, what capset(2) would refuse (effective outside of permitted, inheritable outside of
-    bounding) and ambient outside of permitted and inheritable (capabilities(7)).  Ambient and inheritable hold
-    nothing that was not asked for.
+    What cannot be granted is warned of and left out, for the specification forbids to fail because of it:
+    what the host does not have, what capset(2) would refuse (effective outside of permitted, inheritable
+    outside of bounding) and ambient outside of permitted and inheritable (capabilities(7)).  Ambient and
+    inheritable hold nothing that was not asked for.
     """
     asked = draft.process.get("capabilities", {})
     has = draft.host.capabilities

@@ -296,7 +296,7 @@ def _process(v: Json, p: str, fault: Fault, unknown: Unknown) -> None:
         _capabilities(v["capabilities"], f"{p}/capabilities", fault, unknown)
     if "rlimits" in v:
         _rlimits(v["rlimits"], f"{p}/rlimits", fault, unknown)
-    if "oomScoreAdj" in v and not (isinstance(v["oomScoreAdj"], bool)):
+    if "oomScoreAdj" in v and not (isinstance(x := v["oomScoreAdj"], int) and x is not True and x is not False):
         fault(f"{p}/oomScoreAdj", "must be an integer", v["oomScoreAdj"])
     if "scheduler" in v:
         _scheduler(v["scheduler"], f"{p}/scheduler", fault, unknown)
@@ -465,7 +465,7 @@ def _hook(v: Json, p: str, fault: Fault, unknown: Unknown) -> None:
     for m in ("args", "env"):
         if m in v:
             _strings(v[m], f"{p}/{m}", fault, unknown)
-    if "timeout" in v and not (isinstance(v["timeout"], bool)):
+    if "timeout" in v and not (type(x := v["timeout"]) is int and 1 <= x):
         fault(f"{p}/timeout", "must be an integer of at least 1", v["timeout"])
 
 

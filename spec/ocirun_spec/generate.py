@@ -361,12 +361,13 @@ def _let(value: str) -> str:
 
 
 def _plain(node: Node, value: str) -> str:
-    if node["type"] == "integer":
-        bounds = [f"{node['minimum']} <= x"] if "minimum" in node else []
-        if "maximum" in node:
-            bounds = [f"{node['minimum']} <= x <= {node['maximum']}"]
-            return " and ".join([f"type({_let(value) if bounds else value}) is int", *bounds])
-    return f"isinstance({value}, {'str' if node['type'] == 'string' else 'bool'})"
+    if node["type"] != "integer":
+        return f"isinstance({value}, {'str' if node['type'] == 'string' else 'bool'})"
+    if "minimum" not in node:
+        # true is an int of Python but no integer of JSON
+        return f"isinstance({_let(value)}, int) and x is not True and x is not False"
+    bounds = f"{node['minimum']} <= x" + (f" <= {node['maximum']}" if "maximum" in node else "")
+    return f"type({_let(value)}) is int and {bounds}"
 
 
 def _each(members: list[str], check: tuple[str, ...]) -> list[str]:

@@ -27,9 +27,9 @@ def test_the_plan_breaks_no_law_and_compiles(name: str) -> None:
 
     assert lint(plan, cases.config(name)) == []
     program = compile_plan(plan)
-    assert len(program.before) + len(program.records) + sum(len(meet.steps) - 1 for meet in program.meets.values()) == (
-        len(plan.steps)
-    )
+    assert len(program.before) + len(program.records) + sum(
+        len(meet.steps) - 1 for meet in program.meets.values()
+    ) == (len(plan.steps))
 
 
 def test_no_reviewed_plan_is_left_over() -> None:

@@ -1,11 +1,12 @@
 """Every plan with one step dropped, or two neighbours swapped, is refused by the linter.
 
-A mutant that passes is listed in survivors.txt with the reason: a line is ``drop VERB: why`` or ``swap VERB VERB:
-why``.  A line that no mutant needs fails, too.
+A mutant that passes is listed in survivors.txt with the reason: a line is ``drop VERB: why`` or ``swap VERB
+VERB: why``.  A line that no mutant needs fails, too.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ocirun.plan.lint import lint
@@ -31,7 +32,7 @@ def mutants(plan: Plan) -> Iterator[tuple[str, Plan]]:
     steps = list(plan.steps)
     for at, step in enumerate(steps):
         yield f"drop {step.verb}", Plan(plan.id, steps[:at] + steps[at + 1 :])
-    for at, (first, second) in enumerate(zip(steps, steps[1:], strict=False)):
+    for at, (first, second) in enumerate(pairwise(steps)):
         if not commute(first, second):
             swapped = [*steps[:at], second, first, *steps[at + 2 :]]
             yield f"swap {first.verb} {second.verb}", Plan(plan.id, swapped)

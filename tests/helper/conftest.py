@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 BUSYBOX = Path("/bin/busybox")
-PASSWD = "# a comment\nroot:x:0:0:root:/root:/bin/sh\nbad:x:1000x::::\nuser:x:1000:1001::/home/user:/bin/sh"
+ACCOUNTS = "# a comment\nroot:x:0:0:root:/root:/bin/sh\nbad:x:1000x::::\nuser:x:1000:1001::/home/user:/bin/sh"
 
 TRAPS = ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
 
@@ -97,7 +97,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     shutil.copy(BUSYBOX, rootfs / "bin/busybox")
     for name in ("sh", "cat", "ls", "id", "stty", "tty", "sleep"):
         (rootfs / "bin" / name).symlink_to("busybox")
-    (rootfs / "etc/passwd").write_text(PASSWD)
+    (rootfs / "etc/passwd").write_text(ACCOUNTS)
     state.mkdir(mode=0o700)
     cgroup = mounted / f"helper-test-{os.getpid()}"
     cgroup.mkdir()

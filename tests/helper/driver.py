@@ -109,7 +109,7 @@ class Run:
 
 
 def start(state: Path) -> bytes:
-    """Opens the gate as `start` does and gives all that init wrote to the proof, until nobody can write more."""
+    """Opens the gate as `start` does and gives all that comes out of the proof until its end."""
     proof = os.open(state / "proof", os.O_RDONLY | os.O_NONBLOCK)
     gate = os.open(state / "gate", os.O_WRONLY | os.O_NONBLOCK)
     os.write(gate, b"1")

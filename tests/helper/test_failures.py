@@ -161,7 +161,7 @@ def test_execve_that_fails_is_told_through_the_proof(
     assert run.wait() == code
 
 
-# -- a host that goes away, and what must not be inherited ------------------------------------------------------
+# -- a host that goes away, and what must not be inherited ---------------------------------------------------
 
 
 def test_init_ends_when_the_host_is_gone_at_a_meeting(place: Place, launch: Callable[..., Run]) -> None:

@@ -28,7 +28,8 @@ def _u32(value: int) -> bytes:
 
 
 def _records(plan: bytes) -> list[bytes]:
-    records, at = [], HEADER
+    records: list[bytes] = []
+    at = HEADER
     while at < len(plan):
         size = int.from_bytes(plan[at : at + 4], "little")
         records.append(plan[at : at + size])
@@ -55,6 +56,13 @@ def _patched(plan: bytes, at: int, raw: bytes) -> bytes:
     return plan[:at] + raw + plan[at + len(raw) :]
 
 
+def _last(record: bytes) -> Callable[[bytes], bytes]:
+    """Puts ``record`` in the place of the last one."""
+    return lambda plan: _joined(plan, [*_records(plan)[:-1], record])
+
+
+ARGUMENTS = "the arguments are wrong"
+
 #: What is wrong -> the broken plan made from a good one, what the helper says.
 BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda _: b"", "not a plan"),
@@ -64,49 +72,30 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "digest": (lambda plan: _patched(plan, 8, bytes([plan[8] ^ 1])), "made from another table of verbs"),
     "count": (lambda plan: _patched(plan, 24, b"\1\0\0\0"), "the records do not fill it"),
     "slots": (lambda plan: _patched(plan, 28, b"\0\0\0\1"), "too many slots"),
-    "slot": (lambda plan: _patched(plan, 28, b"\1\0\0\0"), "the arguments are wrong"),
-    "last record too long": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _u32(9999) + _records(plan)[-1][4:]]),
-        "the records do not fill it",
-    ),
-    "record size odd": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _u32(9) + _records(plan)[-1][4:]]),
-        "the records do not fill it",
-    ),
-    "unknown verb": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _u32(8) + b"\xff\xff\1\0"]), "no verb of the helper"),
-    "verb of the host": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("send_console", _u32(0))]), "no verb of the helper"),
+    "slot": (lambda plan: _patched(plan, 28, b"\1\0\0\0"), ARGUMENTS),
+    "record too long": (_last(_u32(9999) + _record("new_session", b"")[4:]), "the records do not fill it"),
+    "record too short": (_last(_u32(4) + _record("new_session", b"")[4:]), "the records do not fill it"),
+    "record not aligned": (_last(_u32(9) + _record("new_session", b"")[4:]), "the records do not fill it"),
+    "unknown verb": (_last(_u32(8) + b"\xff\xff\1\0"), "no verb of the helper"),
+    "verb of the host": (_last(_record("send_console", _u32(0))), "no verb of the helper"),
     "init before the clone": (
         lambda plan: _joined(plan, [_record("new_session", b""), *_records(plan)]),
-        "a verb of init before clone_init"),
-    "stage after the clone": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("hide_process", b"")]),
-        "a verb of the stage after clone_init"),
+        "a verb of init before clone_init",
+    ),
+    "stage after the clone": (_last(_record("hide_process", b"")), "a verb of the stage after clone_init"),
     "no exec": (lambda plan: _joined(plan, _records(plan)[:-1]), "no exec at the end"),
     "more after exec": (
-        lambda plan: _joined(plan, [*_records(plan), _record("new_session", b"")]), "a record after exec"),
-    "argument missing": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("set_ids", _u32(0))]), "the arguments are wrong"),
-    "argument too many": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("new_session", _u32(0))]),
-        "the arguments are wrong"),
-    "NUL in a text": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("set_hostname", _text(b"a\0b"))]),
-        "the arguments are wrong"),
-    "text without end": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("set_hostname", _u32(4) + b"abcd")]),
-        "the arguments are wrong"),
-    "text of 4 GiB": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("set_hostname", _u32(0xFFFFFFFF) + b"abc\0")]),
-        "the arguments are wrong"),
-    "padding": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("set_hostname", _u32(1) + b"a\0x\0")]),
-        "the arguments are wrong"),
-    "list of 2^30": (
-        lambda plan: _joined(plan, [*_records(plan)[:-1], _record("set_groups", _u32(1 << 30))]),
-        "the arguments are wrong"),
-}  # fmt: skip
+        lambda plan: _joined(plan, [*_records(plan), _record("new_session", b"")]),
+        "a record after exec",
+    ),
+    "argument missing": (_last(_record("set_ids", _u32(0))), ARGUMENTS),
+    "argument too many": (_last(_record("new_session", _u32(0))), ARGUMENTS),
+    "NUL in a text": (_last(_record("set_hostname", _text(b"a\0b"))), ARGUMENTS),
+    "text without end": (_last(_record("set_hostname", _u32(4) + b"abcd")), ARGUMENTS),
+    "text of 4 GiB": (_last(_record("set_hostname", _u32(0xFFFFFFFF) + b"abc\0")), ARGUMENTS),
+    "padding": (_last(_record("set_hostname", _u32(1) + b"a\0x\0")), ARGUMENTS),
+    "list of 2^30": (_last(_record("set_groups", _u32(1 << 30))), ARGUMENTS),
+}
 
 
 @pytest.mark.parametrize("what", BROKEN)

@@ -1,4 +1,4 @@
-"""The parser of plans under AddressSanitizer and UndefinedBehaviorSanitizer, with plans mutated in a fixed order."""
+"""The parser of plans under AddressSanitizer and UndefinedBehaviorSanitizer, fed mutants in a fixed order."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
-    "awk cat chmod chown cut date dd echo env false find grep head hostname id ifconfig ip kill ln ls mkdir mknod mount "
-    "mv nc ping printf ps pwd readlink rm sed seq sh sleep sort stat stty tail tee test touch tr true tty umount uname wc"
+    "awk cat chmod chown cut date dd echo env false find grep head hostname id ifconfig ip kill ln ls mkdir "
+    "mknod mount mv nc ping printf ps pwd readlink rm sed seq sh sleep sort stat stty tail tee test touch tr true "
+    "tty umount uname wc"
 ).split()
 DIRECTORIES = "bin dev etc proc root sys tmp usr var".split()
 
@@ -89,7 +90,7 @@ def default_config() -> dict[str, Json]:
 
 
 def make_root(root: Path, busybox: Path = BUSYBOX) -> None:
-    """Makes a root file system of busybox; the program is linked, not copied, where the file system allows it."""
+    """Makes a root file system of busybox, which is linked, not copied, where the file system allows it."""
     for name in DIRECTORIES:
         (root / name).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
@@ -99,7 +100,9 @@ def make_root(root: Path, busybox: Path = BUSYBOX) -> None:
         shutil.copy2(busybox, root / "bin/busybox")
     for name in APPLETS:
         (root / "bin" / name).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n")
+    (root / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n"
+    )
     (root / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
 
 
@@ -184,7 +187,9 @@ class Bundle:
 
     def without_mount(self, destination: str) -> Self:
         """Removes the mounts on ``destination``."""
-        kept = [one for one in self.items("mounts") if cast("dict[str, Json]", one)["destination"] != destination]
+        kept = [
+            one for one in self.items("mounts") if cast("dict[str, Json]", one)["destination"] != destination
+        ]
         return self.put(kept, "mounts")
 
     def namespaces(self, *kinds: str) -> Self:
@@ -203,14 +208,23 @@ class Bundle:
 
     def allow_device(self, kind: str, major: int, minor: int, access: str) -> Self:
         """Adds an allowing device rule."""
-        rule: dict[str, Json] = {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
+        rule: dict[str, Json] = {
+            "allow": True,
+            "type": kind,
+            "major": major,
+            "minor": minor,
+            "access": access,
+        }
         self.items("linux", "resources", "devices").append(rule)
         return self
 
-    def device(self, path: str, kind: str, major: int, minor: int, mode: int, uid: int = 0, gid: int = 0) -> Self:
+    def device(
+        self, path: str, kind: str, major: int, minor: int, mode: int, uid: int = 0, gid: int = 0
+    ) -> Self:
         """Adds to linux.devices."""
         entry: dict[str, Json] = {
-            "path": path, "type": kind, "major": major, "minor": minor, "fileMode": mode, "uid": uid, "gid": gid
+            "path": path, "type": kind, "major": major, "minor": minor, "fileMode": mode,
+            "uid": uid, "gid": gid,
         }  # fmt: skip
         self.items("linux", "devices").append(entry)
         return self

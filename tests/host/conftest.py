@@ -1,4 +1,4 @@
-"""The fixtures of the host tests: a private view of the host, a runtime, a bundle, and the count of leftovers."""
+"""The fixtures of the host tests: a private view of the host, a runtime, a bundle, the count of leftovers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 #: A test that hangs is a test that fails.
 SECONDS = 120
 #: Not /tmp, which is nodev on many machines.
-BASE = "/var/tmp"  # noqa: S108
+BASE = "/var/tmp"  # noqa: S108 - a new directory of mkdtemp
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -148,4 +148,7 @@ def ocirun_outside(ocirun: Runtime, view: View) -> Runtime:
 @pytest.fixture
 def own_namespaces() -> dict[str, str]:
     """The namespaces of the test process."""
-    return {kind: observe.namespace("self", kind) for kind in ("pid", "net", "ipc", "uts", "mnt", "cgroup", "user")}
+    return {
+        kind: observe.namespace("self", kind)
+        for kind in ("pid", "net", "ipc", "uts", "mnt", "cgroup", "user")
+    }

@@ -1,7 +1,9 @@
-"""Creates a container and dies, or lets the helper die, just before one step of the plan (a program of its own).
+"""Creates a container and dies, or lets the helper die, just before one step of the plan (a program of its
+own).
 
-``python -m tests.host.faults count|helper|ocirun ROOT ID BUNDLE INDEX``: the rendezvous of the compiler is put in
-before the record INDEX, and what the host does there is to kill.  ``count`` prints how many records there are.
+``python -m tests.host.faults count|helper|ocirun ROOT ID BUNDLE INDEX``: the rendezvous of the compiler is
+put in before the record INDEX, and what the host does there is to kill.  ``count`` prints how many records
+there are.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from pathlib import Path
 
 from ocirun.lifecycle import create as creation
 from ocirun.lifecycle.store import Store
+from ocirun.plan import compile as compiling
 from ocirun.plan import steps
-from ocirun.plan.compile import Meeting, Program, compile_plan
+from ocirun.plan.compile import Meeting, Program
 from ocirun.plan.model import Plan, Step
 from ocirun.waiting import Wait, drive
 
@@ -54,17 +57,17 @@ def main(what: str, root: str, container: str, bundle: str, index: str) -> None:
     performers = creation._performers
 
     def compiled(plan: Plan) -> Program:
-        program = compile_plan(plan)
+        program = compiling.compile_plan(plan)
         if what == "count":
-            print(len(program.records))
+            sys.stdout.write(f"{len(program.records)}\n")
             sys.exit(0)
         return with_fault(program, int(index), what)
 
     def with_die(options: creation.CreateOptions) -> dict[str, Performer]:
         return {**performers(options), "die": _die}
 
-    creation.compile_plan = compiled
-    creation._performers = with_die
+    setattr(creation, "compile_plan", compiled)  # noqa: B010 - the name is not exported
+    setattr(creation, "_performers", with_die)  # noqa: B010
     drive(creation.create(Store(root), container, creation.CreateOptions(bundle)))
 
 

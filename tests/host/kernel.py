@@ -51,7 +51,11 @@ def setns(fd: int, kind: int) -> None:
 def mount(source: str, target: str | Path, kind: str = "", flags: int = 0, data: str = "") -> None:
     """mount(2)."""
     done = _libc.mount(
-        source.encode(), os.fsencode(target), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
+        source.encode(),
+        os.fsencode(target),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        data.encode() or None,
     )
     _checked(done, f"mount {source} on {target}")
 
@@ -64,4 +68,3 @@ def umount(target: str | Path, flags: int = 0) -> None:
 def become_subreaper() -> None:
     """From now on, orphans among our descendants become our children instead of those of process 1."""
     _prctl.set_child_subreaper(1)
-

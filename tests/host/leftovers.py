@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Where runtimes keep what they keep when no --root is given, and where they might put a shared memory file.
-OTHER_PLACES = ("/run/ocirun", "/run/runc", "/run/crun", "/dev/shm", "/dev/mqueue")  # noqa: S108
+OTHER_PLACES = ("/run/ocirun", "/run/runc", "/run/crun", "/dev/shm", "/dev/mqueue")  # noqa: S108 - looked at only
 #: The parents of containers' cgroups stay, as they are shared: removing one would race with the next create.
 SHARED_CGROUPS = ("/ocirun",)
 #: Caches below --root that belong to no container (crun's: the directory it binds over masked directories).
@@ -75,7 +75,9 @@ def remove(before: Traces, scratch: Path, cgroup_mount: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
-        observe.eventually(lambda: not take(scratch, cgroup_mount).processes - before.processes, "all are dead", 5)
+        observe.eventually(
+            lambda: not take(scratch, cgroup_mount).processes - before.processes, "all are dead", 5
+        )
     for mount in reversed(observe.mounts()):
         if str(scratch) in mount.point:
             with contextlib.suppress(OSError):
@@ -100,7 +102,8 @@ def _processes() -> Iterator[str]:
 
 def _mounts(scratch: Path) -> Iterator[str]:
     for mount in observe.mounts():
-        yield f"{mount.point} {mount.kind} {mount.root} {','.join(sorted(mount.options))} {' '.join(mount.tags)}"
+        options = ",".join(sorted(mount.options))
+        yield f"{mount.point} {mount.kind} {mount.root} {options} {' '.join(mount.tags)}"
     # The view of the host itself, which is shared with other tests: what is ours there has our path.
     for mount in observe.mounts(1):
         if str(scratch) in mount.point:
@@ -127,6 +130,6 @@ def _files(scratch: Path) -> Iterator[str]:
         for directory, directories, names in os.walk(place):
             directories[:] = [name for name in directories if name not in CACHES]
             yield from (f"{directory}/{name}" for name in (*directories, *names))
-    for place in OTHER_PLACES:
-        if Path(place).is_dir():
-            yield from (f"{place}/{name}" for name in os.listdir(place))
+    for other in OTHER_PLACES:
+        if Path(other).is_dir():
+            yield from (f"{other}/{name}" for name in os.listdir(other))

@@ -1,4 +1,4 @@
-"""Reading what the kernel says of a process: /proc/PID, mountinfo, cgroups.  Never the runtime's own state."""
+"""What the kernel says of a process: /proc/PID, mountinfo, cgroups; never the runtime's own state."""
 
 from __future__ import annotations
 

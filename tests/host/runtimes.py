@@ -32,7 +32,7 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A command that has ended, or at least returned: a container it left behind may still write to its output."""
+    """A command that has returned; a container it has started may still write to its output."""
 
     command: tuple[str, ...]
     code: int
@@ -55,10 +55,10 @@ class Result:
         return self
 
     def refused(self, *texts: str) -> Result:
-        """The result itself; fails the test unless the exit status is 1 and stderr holds each of ``texts``."""
+        """The result itself; fails the test unless the exit status is 1 and stderr holds all ``texts``."""
         assert self.code == 1, f"exit status {self.code}: {self.stderr}"
         for text in texts:
-            assert text in self.stderr
+            assert text in self.stderr, f"{text!r} is not in {self.stderr!r}"
         return self
 
 
@@ -137,7 +137,9 @@ class Runtime:
         """A path for a new file of the test's own, outside what is searched for leftovers."""
         return self.scratch / f"{name}.{next(self._calls)}"
 
-    def popen(self, *args: str, stdin: int | IO[bytes] = subprocess.DEVNULL) -> tuple[subprocess.Popen[bytes], Result]:
+    def popen(
+        self, *args: str, stdin: int | IO[bytes] = subprocess.DEVNULL
+    ) -> tuple[subprocess.Popen[bytes], Result]:
         """Starts a command and does not wait; the Result's code is -1, its files are the real ones."""
         out, err = self.file("out"), self.file("err")
         command = self.command(*args)
@@ -148,7 +150,9 @@ class Runtime:
             )
         return process, Result(tuple(command), -1, out, err)
 
-    def call(self, *args: str, stdin: int | IO[bytes] = subprocess.DEVNULL, timeout: float = TIMEOUT) -> Result:
+    def call(
+        self, *args: str, stdin: int | IO[bytes] = subprocess.DEVNULL, timeout: float = TIMEOUT
+    ) -> Result:
         """Runs a command to its end."""
         process, result = self.popen(*args, stdin=stdin)
         try:

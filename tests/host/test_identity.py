@@ -14,8 +14,20 @@ if TYPE_CHECKING:
     from tests.host.runtimes import Runtime
 
 #: Numbers of <linux/capability.h>.
-NUMBERS = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_NET_BIND_SERVICE": 10, "CAP_SYS_ADMIN": 21, "CAP_AUDIT_WRITE": 29}
-SETS = {"inheritable": "CapInh", "permitted": "CapPrm", "effective": "CapEff", "bounding": "CapBnd", "ambient": "CapAmb"}
+NUMBERS = {
+    "CAP_CHOWN": 0,
+    "CAP_KILL": 5,
+    "CAP_NET_BIND_SERVICE": 10,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_AUDIT_WRITE": 29,
+}
+SETS = {
+    "inheritable": "CapInh",
+    "permitted": "CapPrm",
+    "effective": "CapEff",
+    "bounding": "CapBnd",
+    "ambient": "CapAmb",
+}
 
 
 def mask(*names: str) -> int:
@@ -83,8 +95,12 @@ def test_the_five_sets_are_set_apart_from_each_other(runtime: Runtime, bundle: B
 
 def test_a_user_other_than_root_has_no_capabilities_unless_ambient(runtime: Runtime, bundle: Bundle) -> None:
     assert capability_sets(runtime.running(bundle.user(1000, 1000).sleeping()).pid) == {
-        "bounding": mask(*DEFAULT_CAPABILITIES), "effective": 0, "permitted": 0, "inheritable": 0, "ambient": 0,
-    }  # fmt: skip
+        "bounding": mask(*DEFAULT_CAPABILITIES),
+        "effective": 0,
+        "permitted": 0,
+        "inheritable": 0,
+        "ambient": 0,
+    }
 
 
 def test_empty_sets_leave_no_capability_at_all(runtime: Runtime, bundle: Bundle) -> None:

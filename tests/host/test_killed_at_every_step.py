@@ -16,7 +16,9 @@ from tests.host.view import View
 REPOSITORY = Path(__file__).parents[2]
 
 
-def _create(what: str, runtime: Runtime, container: str, bundle: Bundle, index: int) -> subprocess.CompletedProcess[str]:
+def _create(
+    what: str, runtime: Runtime, container: str, bundle: Bundle, index: int
+) -> subprocess.CompletedProcess[str]:
     command = (sys.executable, "-m", "tests.host.faults", what, str(runtime.root), container)
     return subprocess.run(
         [*command, str(bundle.path), str(index)],
@@ -42,7 +44,9 @@ def test_nothing_remains_when_it_is_killed_before_any_step(
     for index in range(count - 1):  # the last, exec, belongs to start
         container = new_id()
         result = _create(victim, ocirun, container, bundle, index)
-        assert result.returncode == (-9 if victim == "ocirun" else 1), f"before record {index}: {result.stderr}"
+        assert result.returncode == (-9 if victim == "ocirun" else 1), (
+            f"before record {index}: {result.stderr}"
+        )
         if victim == "helper":
             assert "the helper was killed" in result.stderr
             assert not list(ocirun.root.iterdir()), f"create left its state before record {index}"

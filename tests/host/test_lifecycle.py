@@ -124,7 +124,7 @@ def test_containers_of_another_root_are_not_seen(runtime: Runtime, bundle: Bundl
         runtime.root = here
 
 
-# -- refusals ----------------------------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 
 def test_create_with_an_id_in_use_is_refused_and_the_container_lives_on(
@@ -194,22 +194,28 @@ def test_an_id_that_is_not_a_plain_word_is_refused(runtime: Runtime, bundle: Bun
 
 @pytest.mark.parametrize("end", ["plain", "UPPER", "with_under.dot+plus-dash", "9" * 40])
 def test_an_id_may_have_letters_digits_and_some_signs(runtime: Runtime, bundle: Bundle, end: str) -> None:
-    assert state(runtime, runtime.create(bundle.sleeping(), ident=ID_PREFIX + end).id)["id"] == ID_PREFIX + end
+    assert (
+        state(runtime, runtime.create(bundle.sleeping(), ident=ID_PREFIX + end).id)["id"] == ID_PREFIX + end
+    )
 
 
-# -- kill --------------------------------------------------------------------------------------------------------
+# -- kill ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["USR1", "SIGUSR1", "10", "usr1"])
 def test_kill_takes_a_signal_by_name_and_number(runtime: Runtime, bundle: Bundle, name: str) -> None:
-    container = runtime.create(bundle.sh("trap 'exit 42' USR1; echo ready; while :; do sleep 0.05; done")).start()
+    container = runtime.create(
+        bundle.sh("trap 'exit 42' USR1; echo ready; while :; do sleep 0.05; done")
+    ).start()
     observe.eventually(lambda: container.output == "ready\n", "the trap is set")
     container.kill(name).ok()
     assert container.exit_status() == 42
 
 
 def test_kill_without_a_signal_terminates(runtime: Runtime, bundle: Bundle) -> None:
-    container = runtime.create(bundle.sh("trap 'exit 43' TERM; echo ready; while :; do sleep 0.05; done")).start()
+    container = runtime.create(
+        bundle.sh("trap 'exit 43' TERM; echo ready; while :; do sleep 0.05; done")
+    ).start()
     observe.eventually(lambda: container.output == "ready\n", "the trap is set")
     runtime.call("kill", container.id).ok()
     assert container.exit_status() == 43
@@ -241,7 +247,7 @@ def test_a_signal_to_run_in_the_foreground_reaches_the_program(runtime: Runtime,
     assert process.wait(10) == 44
 
 
-# -- list --------------------------------------------------------------------------------------------------------
+# -- list ------------------------------------------------------------------------------------------
 
 
 def test_list_shows_a_table(runtime: Runtime, bundle: Bundle) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.host import kernel, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.host.bundles import Bundle
@@ -23,7 +23,7 @@ DEFAULT = {
     "/proc": ("proc", set[str]()),
     "/dev": ("tmpfs", {"nosuid"}),
     "/dev/pts": ("devpts", {"nosuid", "noexec"}),
-    "/dev/shm": ("tmpfs", {"nosuid", "nodev", "noexec"}),  # noqa: S108
+    "/dev/shm": ("tmpfs", {"nosuid", "nodev", "noexec"}),  # noqa: S108 - a mount point
     "/dev/mqueue": ("mqueue", {"nosuid", "nodev", "noexec"}),
     "/sys": ("sysfs", {"ro", "nosuid", "nodev", "noexec"}),
     "/sys/fs/cgroup": ("cgroup2", {"ro", "nosuid", "nodev", "noexec"}),
@@ -142,30 +142,30 @@ def test_an_option_sets_its_flag(
 
 
 @pytest.mark.parametrize("option", ACCESS_TIMES)
-def test_an_option_sets_how_access_times_are_kept(
-    runtime: Runtime, bundle: Bundle, option: str
-) -> None:
+def test_an_option_sets_how_access_times_are_kept(runtime: Runtime, bundle: Bundle, option: str) -> None:
     bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", option)
     mount = observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt")
     assert mount.options & {"noatime", "relatime"} == ACCESS_TIMES[option]
 
 
 @pytest.mark.parametrize("option", OF_THE_FILE_SYSTEM)
-def test_an_option_of_the_file_system_is_set(
-    runtime: Runtime, bundle: Bundle, option: str
-) -> None:
+def test_an_option_of_the_file_system_is_set(runtime: Runtime, bundle: Bundle, option: str) -> None:
     bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", option)
     mount = observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt")
     assert option in mount.data | mount.options
 
 
-@pytest.mark.parametrize("option", ["async", "loud", "silent", "noiversion", "nolazytime", "nomand", "symfollow"])
+@pytest.mark.parametrize(
+    "option", ["async", "loud", "silent", "noiversion", "nolazytime", "nomand", "symfollow"]
+)
 def test_an_option_that_changes_nothing_is_accepted(runtime: Runtime, bundle: Bundle, option: str) -> None:
     bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", option)
     assert not flags(observe.mount_at(runtime.running(bundle.sleeping()).pid, "/mnt"))
 
 
-def test_an_unknown_option_goes_to_the_file_system_which_may_refuse_it(runtime: Runtime, bundle: Bundle) -> None:
+def test_an_unknown_option_goes_to_the_file_system_which_may_refuse_it(
+    runtime: Runtime, bundle: Bundle
+) -> None:
     bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", "no-such-option=1")
     assert runtime.run(bundle.args("true")).code == 1
 
@@ -191,20 +191,14 @@ def test_missing_mount_points_are_made(runtime: Runtime, bundle: Bundle, scratch
 
 
 @pytest.fixture
-def tree(scratch: Path) -> Path:
+def mounted(scratch: Path) -> Iterator[Path]:
     """A directory with a second file system below it."""
     tree = scratch / "tree"
     (tree / "below").mkdir(parents=True)
     kernel.mount("tmpfs", tree / "below", "tmpfs")
     (tree / "below/deep").write_text("deep")
-    return tree
-
-
-@pytest.fixture
-def mounted(tree: Path, request: pytest.FixtureRequest) -> Path:
-    """The tree, unmounted when the test has ended, before leftovers are counted."""
-    request.addfinalizer(lambda: kernel.umount(tree / "below"))  # noqa: PT021
-    return tree
+    yield tree
+    kernel.umount(tree / "below")
 
 
 def test_bind_does_not_take_what_is_mounted_below(runtime: Runtime, bundle: Bundle, mounted: Path) -> None:
@@ -235,7 +229,9 @@ def test_a_recursive_option_holds_for_the_mounts_below(
 
 
 def test_rstrictatime_holds_for_the_mounts_below(runtime: Runtime, bundle: Bundle, mounted: Path) -> None:
-    pid = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt", "rbind", "rstrictatime").sleeping()).pid
+    pid = runtime.running(
+        bundle.directory("mnt").bind(mounted, "/mnt", "rbind", "rstrictatime").sleeping()
+    ).pid
     assert not {"relatime", "noatime"} & observe.mount_at(pid, "/mnt/below").options
 
 
@@ -257,7 +253,9 @@ def test_a_slave_mount_receives_what_is_mounted_on_the_host(
     kernel.mount("none", mounted, flags=kernel.MS_SHARED)
     (mounted / "late").mkdir()
     try:
-        container = runtime.running(bundle.directory("mnt").bind(mounted, "/mnt", "rbind", "rslave").sleeping())
+        container = runtime.running(
+            bundle.directory("mnt").bind(mounted, "/mnt", "rbind", "rslave").sleeping()
+        )
         kernel.mount("tmpfs", mounted / "late", "tmpfs")
         assert observe.mount_at(container.pid, "/mnt/late").kind == "tmpfs"
         container.delete("--force").ok()

@@ -36,8 +36,9 @@ def terminal(bundle: Bundle) -> Bundle:
 def test_the_console_socket_receives_the_master_of_a_terminal(
     runtime: Runtime, bundle: Bundle, console: ConsoleSocket
 ) -> None:
-    container = runtime.create(terminal(bundle).sh("echo hello; read line; echo got $line"),
-                               "--console-socket", str(console.path))
+    container = runtime.create(
+        terminal(bundle).sh("echo hello; read line; echo got $line"), "--console-socket", str(console.path)
+    )
     master = console.receive()
     assert os.isatty(master)
     container.start()
@@ -68,9 +69,12 @@ def test_the_terminal_is_the_console_of_the_container(
     assert (os.major(found.st_rdev), os.minor(found.st_rdev)) == (136, 0)
 
 
-def test_the_terminal_is_the_controlling_one(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
-    container = runtime.create(terminal(bundle).sh("echo opened > /dev/tty; sleep 1000"),
-                               "--console-socket", str(console.path))
+def test_the_terminal_is_the_controlling_one(
+    runtime: Runtime, bundle: Bundle, console: ConsoleSocket
+) -> None:
+    container = runtime.create(
+        terminal(bundle).sh("echo opened > /dev/tty; sleep 1000"), "--console-socket", str(console.path)
+    )
     master = console.receive()
     container.start()
     assert "opened" in terminals.read_until(master, "opened")
@@ -86,13 +90,17 @@ def test_tty_names_the_terminal(runtime: Runtime, bundle: Bundle, console: Conso
 def test_the_terminal_belongs_to_the_user_of_the_container(
     runtime: Runtime, bundle: Bundle, console: ConsoleSocket
 ) -> None:
-    container = runtime.create(terminal(bundle).user(1000, 1000).sleeping(), "--console-socket", str(console.path))
+    container = runtime.create(
+        terminal(bundle).user(1000, 1000).sleeping(), "--console-socket", str(console.path)
+    )
     console.receive()
     container.start()
     assert observe.inside(container.pid, "/dev/pts/0").stat().st_uid == 1000
 
 
-def test_the_terminal_has_the_configured_size(runtime: Runtime, bundle: Bundle, console: ConsoleSocket) -> None:
+def test_the_terminal_has_the_configured_size(
+    runtime: Runtime, bundle: Bundle, console: ConsoleSocket
+) -> None:
     terminal(bundle).put({"height": 31, "width": 97}, "process", "consoleSize")
     container = runtime.create(bundle.sleeping(), "--console-socket", str(console.path))
     master = console.receive()
@@ -124,9 +132,14 @@ class Keyboard:
         terminals.set_size(self.master, rows, columns)
         command = runtime.command("run", "--bundle", str(bundle.write().path), new_id())
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=runtime.environment,
-            start_new_session=True, preexec_fn=terminals.controlling_terminal,  # noqa: PLW1509 - no threads here
-        )  # fmt: skip
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=runtime.environment,
+            start_new_session=True,
+            preexec_fn=terminals.controlling_terminal,  # noqa: PLW1509 - it makes one ioctl(2)
+        )
         os.close(slave)
 
     def finish(self) -> tuple[int, str]:
@@ -165,7 +178,9 @@ def test_a_foreground_terminal_has_the_size_of_the_callers(runtime: Runtime, bun
 
 
 def test_a_change_of_size_reaches_the_container(runtime: Runtime, bundle: Bundle) -> None:
-    keyboard = Keyboard(runtime, terminal(bundle).sh("trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.1; done"))
+    keyboard = Keyboard(
+        runtime, terminal(bundle).sh("trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.1; done")
+    )
     terminals.read_until(keyboard.master, "ready")
     terminals.set_size(keyboard.master, 44, 111)
     assert "44 111" in keyboard.finish()[1]
@@ -177,7 +192,9 @@ def test_the_callers_terminal_is_as_before_afterwards(runtime: Runtime, bundle: 
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
     command = runtime.command("run", "--bundle", str(terminal(bundle).sh("exit 0").write().path), new_id())
-    subprocess.run(command, stdin=slave, stdout=slave, stderr=slave, env=runtime.environment, timeout=20, check=True)
+    subprocess.run(
+        command, stdin=slave, stdout=slave, stderr=slave, env=runtime.environment, timeout=20, check=True
+    )
     after = termios.tcgetattr(slave)
     os.close(master)
     os.close(slave)

@@ -1,7 +1,7 @@
 """A private view of the host, in which cgroup2 stands where runtimes expect it.
 
-On a hybrid host cgroup2 is mounted beside the old hierarchies; the peers refuse that or use the old ones.  A mount
-namespace of our own with cgroup2 bound over /sys/fs/cgroup looks like any modern host to them.
+On a hybrid host cgroup2 is mounted beside the old hierarchies; the peers refuse that or use the old ones.
+A mount namespace of our own with cgroup2 bound over /sys/fs/cgroup looks like any modern host to them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tests.host import kernel, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -34,7 +34,7 @@ def find_cgroup2() -> Path | None:
 
 
 @contextlib.contextmanager
-def private_view() -> Iterator[View]:
+def private_view() -> Generator[View]:
     """Moves this thread into a private mount namespace, and back afterwards."""
     host = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     kernel.unshare(kernel.CLONE_NEWNS)

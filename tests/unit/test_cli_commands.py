@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,6 +23,9 @@ from ocirun.errors import UsageError
 from ocirun.journal import Journal
 from ocirun.lifecycle.state import State
 
+if TYPE_CHECKING:
+    from ocirun.waiting import Task
+
 
 def invocation(line: str) -> Invocation:
     made = Invocation()
@@ -31,10 +36,18 @@ def invocation(line: str) -> Invocation:
 def stopped(container: str, **head: object) -> State:
     """A container whose init is no more (no process has the pid 0x7fffffff)."""
     journal = Journal()
-    journal.add({
-        "version": 1, "id": container, "bundle": "/b", "rootfs": "/b/rootfs", "created": "2026-01-02T03:04:05Z",
-        "owner": "root", "annotations": {}, **head,
-    })
+    journal.add(
+        {
+            "version": 1,
+            "id": container,
+            "bundle": "/b",
+            "rootfs": "/b/rootfs",
+            "created": "2026-01-02T03:04:05Z",
+            "owner": "root",
+            "annotations": {},
+            **head,
+        }
+    )
     journal.add({"born": 0x7FFFFFFF, "start": "1"})
     return State(container, journal)
 
@@ -58,11 +71,25 @@ def test_list_as_json_is_null_without_containers_as_with_runc() -> None:
 def test_state_prints_json_of_two_spaces_and_no_empty_annotations(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ocirun.cli.commands_state.state", lambda _store, container: stopped(container))
+    def state(_store: object, container: str) -> State:
+        return stopped(container)
+
+    monkeypatch.setattr("ocirun.cli.commands_state.state", state)
     assert execute(["state", "x"]) == 0
     shown = capfd.readouterr().out
-    assert shown.startswith('{\n  "ociVersion": "1.3.0",\n  "id": "x",\n  "pid": 0,\n  "status": "stopped",\n')
-    assert list(json.loads(shown)) == ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "owner"]
+    assert shown.startswith(
+        '{\n  "ociVersion": "1.3.0",\n  "id": "x",\n  "pid": 0,\n  "status": "stopped",\n'
+    )
+    assert list(json.loads(shown)) == [
+        "ociVersion",
+        "id",
+        "pid",
+        "status",
+        "bundle",
+        "rootfs",
+        "created",
+        "owner",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +105,7 @@ def test_kill_sends_the_signal_that_was_named(
 ) -> None:
     calls: list[tuple[object, ...]] = []
 
-    def kill(_store: object, container: str, signum: int, every: bool) -> object:
+    def kill(_store: object, container: str, signum: int, every: bool) -> Task[None]:
         calls.append((container, signum, every))
         yield from ()
 
@@ -87,13 +114,17 @@ def test_kill_sends_the_signal_that_was_named(
     assert calls == [call]
 
 
-def test_list_of_a_root_that_does_not_exist_is_empty(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_list_of_a_root_that_does_not_exist_is_empty(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert execute(["--root", str(tmp_path / "none"), "list", "-q"]) == 0
     assert capfd.readouterr().out == ""
     assert not (tmp_path / "none").exists()
 
 
-def test_spec_writes_the_default_and_never_over_another(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_spec_writes_the_default_and_never_over_another(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert execute(["spec", "--bundle", str(tmp_path)]) == 0
     config = tmp_path / "config.json"
     text = config.read_text()
@@ -112,7 +143,9 @@ def test_where_cgroup2_is_alone_the_default_has_a_cgroup_namespace() -> None:
     plain, unified = (json.loads(default_config(unified=unified)) for unified in (False, True))
     assert unified["linux"]["namespaces"].pop() == {"type": "cgroup"}
     assert plain == unified
-    assert default_config(unified=True).startswith('{\n\t"ociVersion": "1.3.0",\n\t"process": {\n\t\t"terminal"')
+    assert default_config(unified=True).startswith(
+        '{\n\t"ociVersion": "1.3.0",\n\t"process": {\n\t\t"terminal"'
+    )
 
 
 def test_the_default_is_that_of_runc_in_every_byte_but_its_name_and_version(tmp_path: Path) -> None:
@@ -162,7 +195,7 @@ def test_an_empty_bundle_is_the_current_directory_as_with_runc(
 def test_create_hands_over_what_its_flags_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[SimpleNamespace] = []
 
-    def create(store: object, container: str, options: object) -> object:
+    def create(store: object, container: str, options: object) -> Task[None]:
         seen.append(SimpleNamespace(store=store, container=container, options=options))
         yield from ()
 
@@ -173,18 +206,26 @@ def test_create_hands_over_what_its_flags_say(tmp_path: Path, monkeypatch: pytes
     assert call.container == "x"
     given = call.options
     assert (given.bundle, given.pid_file, given.console_socket, given.preserve_fds, given.foreground) == (
-        str(tmp_path), "/p", "/s", 2, False,
+        str(tmp_path),
+        "/p",
+        "/s",
+        2,
+        False,
     )
 
 
-@pytest.mark.parametrize(("flags", "expected"), [("", (False, False, True)), ("-d", (True, False, False)),
-                                                 ("--keep", (False, True, True))])
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("", (False, False, True)), ("-d", (True, False, False)), ("--keep", (False, True, True))],
+)
 def test_run_gives_the_status_of_the_program(
     flags: str, expected: tuple[bool, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bool, ...]] = []
 
-    def run(_store: object, _id: str, options: SimpleNamespace, *, detach: bool, keep: bool, signals: object) -> object:
+    def run(
+        _store: object, _id: str, options: SimpleNamespace, *, detach: bool, keep: bool, signals: object
+    ) -> Task[int]:
         seen.append((detach, keep, options.foreground))
         assert signals
         yield from ()
@@ -193,3 +234,80 @@ def test_run_gives_the_status_of_the_program(
     monkeypatch.setattr("ocirun.cli.commands_run.run", run)
     assert execute(["run", *flags.split(), "x"]) == 42
     assert seen == [expected]
+
+
+def bundle(directory: Path, text: str = "") -> str:
+    """A bundle with the default config, or with ``text``; nothing else is in it."""
+    (directory / "config.json").write_text(text or default_config(unified=False))
+    return str(directory)
+
+
+def test_plan_shows_the_steps_and_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = tmp_path / "hello"
+    made.mkdir()
+    assert execute(["--root", str(tmp_path / "root"), "plan", "-b", bundle(made)]) == 0
+    head, *steps = capfd.readouterr().out.splitlines()
+    assert head.startswith(f"hello · {len(steps)} steps · leaves:")
+    assert [name for name in os.listdir(tmp_path) if name != "hello"] == []
+
+
+def test_plan_as_json_has_the_id_that_was_given(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["plan", "-f", "json", "-b", bundle(tmp_path), "x"]) == 0
+    planned = json.loads(capfd.readouterr().out)
+    assert planned["id"] == "x"
+    assert planned["steps"][-1]["verb"] == "exec"
+
+
+def test_a_bundle_whose_name_is_no_id_can_be_planned(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "a bundle"
+    made.mkdir()
+    assert execute(["plan", "-b", bundle(made)]) == 0
+    assert capfd.readouterr().out.startswith("container · ")
+
+
+def test_plan_warns_of_what_looks_misspelt(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = default_config(unified=False).replace('"hostname"', '"hostnam"')
+    assert execute(["plan", "-b", bundle(tmp_path, text)]) == 0
+    assert "ocirun: warning: config.json:47:" in capfd.readouterr().err
+
+
+def test_plan_says_where_a_property_stands_that_is_not_built(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = default_config(unified=False).replace('"hostname": "ocirun"', '"domainname": "example"')
+    assert execute(["plan", "-b", bundle(tmp_path, text)]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "config.json:47:" in line
+    assert " /domainname: " in line
+
+
+def test_a_plan_that_breaks_a_law_is_shown_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def lint(_plan: object, _config: object) -> list[str]:
+        return ["step 3: too early"]
+
+    monkeypatch.setattr("ocirun.cli.commands_plan.lint", lint)
+    assert execute(["plan", "-b", bundle(tmp_path)]) == 1
+    shown = capfd.readouterr()
+    assert "await_start" in shown.out
+    assert shown.err == "ocirun: the plan breaks its laws: step 3: too early (please report this)\n"
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_validate_prints_what_it_finds_and_a_fault_reaches_the_log(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def main_validate(_bundle: str, form: str) -> tuple[int, str]:
+        return status, f"{form}\n"
+
+    monkeypatch.setitem(sys.modules, "ocirun.cli.full", SimpleNamespace(full_interpreter=lambda: None))
+    monkeypatch.setattr("ocirun.cli.validate.main_validate", main_validate)
+    log = tmp_path / "log"
+    assert execute(["--log", str(log), "validate", "-b", "/b", "--format", "json"]) == status
+    assert capfd.readouterr().out == "json\n"
+    assert [json.loads(line)["msg"] for line in log.read_text().splitlines()] == [
+        "/b/config.json has faults"
+    ] * status

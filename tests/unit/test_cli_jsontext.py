@@ -17,7 +17,9 @@ from ocirun.jsontext import dumps, loads
 
 ROOT = Path(__file__).parents[2]
 
-_SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+_SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+)
 _VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
@@ -52,7 +54,9 @@ def _refuse(name: str) -> None:
     raise ValueError(name)
 
 
-@pytest.mark.parametrize("text", ["", "  ", "NaN", "-Infinity", "{} x", "[1,]", '{"a"}', "\ufeff1", "[" * 200_000])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "NaN", "-Infinity", "{} x", "[1,]", '{"a"}', "\ufeff1", "[" * 200_000]
+)
 def test_what_is_no_json_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         loads(text)

@@ -40,10 +40,10 @@ def entries(log: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def boot(*words: str, **kinds: int) -> subprocess.CompletedProcess[str]:
+def boot(*words: str, stdout: int | None = None) -> subprocess.CompletedProcess[str]:
     """The program as the launcher starts it."""
     line = [sys.executable, "-I", "-S", str(ROOT / "ocirun/boot.py"), *words]
-    return subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False, timeout=60, **kinds)
+    return subprocess.run(line, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
 
 
 def test_version_is_in_the_lines_that_engines_parse(capfd: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +63,9 @@ def test_the_help_of_the_program_names_every_command_and_every_flag(
     assert max(map(len, shown.splitlines())) <= 110
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each.name != "help"], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "command", [each for each in COMMANDS if each.name != "help"], ids=lambda each: each.name
+)
 def test_the_help_of_a_command_names_every_flag_it_has(
     command: object, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +86,9 @@ def test_help_for_a_mistyped_command_says_which_may_be_meant(capfd: pytest.Captu
 def test_an_error_is_one_line_on_stderr_and_one_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    error = StepError("mount proc on /proc: EPERM", step=7, pointer="/mounts/0", operation="mount", errno=1, hint="try")
+    error = StepError(
+        "mount proc on /proc: EPERM", step=7, pointer="/mounts/0", operation="mount", errno=1, hint="try"
+    )
     error.add_note("while undoing: busy")
     failing(monkeypatch, error)
     log = tmp_path / "log"
@@ -94,19 +98,28 @@ def test_an_error_is_one_line_on_stderr_and_one_in_the_log(
     (entry,) = entries(log)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", str(entry.pop("time")))
     assert entry == {
-        "level": "error", "msg": text, "code": "step-failed", "pointer": "/mounts/0", "operation": "mount",
-        "errno": 1, "hint": "try", "notes": ["while undoing: busy"],
+        "level": "error",
+        "msg": text,
+        "code": "step-failed",
+        "pointer": "/mounts/0",
+        "operation": "mount",
+        "errno": 1,
+        "hint": "try",
+        "notes": ["while undoing: busy"],
     }
 
 
 def test_every_fault_of_a_config_is_a_line_of_its_own_but_one_entry_of_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    faults = (Fault("/root", "is missing"), Fault("/process/cwd", "must be absolute", value='"x"', line=4, column=7))
+    faults = (
+        Fault("/root", "is missing"),
+        Fault("/process/cwd", "must be absolute", value='"x"', line=4, column=7),
+    )
     failing(monkeypatch, ConfigError(faults))
     log = tmp_path / "log"
     assert execute(["--log", str(log), "state", "x"]) == 1
-    one, two = 'config.json /root: is missing', 'config.json:4:7 /process/cwd: "x": must be absolute'
+    one, two = "config.json /root: is missing", 'config.json:4:7 /process/cwd: "x": must be absolute'
     assert capfd.readouterr().err == f"ocirun: {one}\nocirun: {two}\n"
     (entry,) = entries(log)
     assert entry["msg"] == f"{one}; {two}"
@@ -123,7 +136,9 @@ def test_the_log_is_appended_to_and_can_be_text(tmp_path: Path, monkeypatch: pyt
     assert execute(["--log", str(log), "--log-format", "text", "state", "x"]) == 1
     first, line = log.read_text().splitlines()
     assert first == "before"
-    assert re.fullmatch(r'time="[^"]+Z" level=error msg="a \\"quoted\\" word \(none\)" code="usage" hint="none"', line)
+    assert re.fullmatch(
+        r'time="[^"]+Z" level=error msg="a \\"quoted\\" word \(none\)" code="usage" hint="none"', line
+    )
 
 
 def test_a_fault_of_usage_is_logged_when_the_log_was_named_before_it(tmp_path: Path) -> None:
@@ -187,8 +202,9 @@ def test_nobody_reading_our_output_is_quiet(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_warning_goes_to_stderr_and_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                 capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_goes_to_stderr_and_to_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     def command(_invocation: Invocation, reporter: Reporter) -> int:
         reporter.warn(Fault("/proces", "is unknown", hint="did you mean process?", line=2, column=3))
         return 0
@@ -215,13 +231,17 @@ def test_times_are_written_as_go_writes_them(nanoseconds: int, text: str) -> Non
 
 
 def test_the_text_form_begins_with_time_level_and_message() -> None:
-    assert as_text({"level": "error", "msg": "m", "time": "t", "errno": 5}) == 'time="t" level=error msg="m" errno=5'
+    assert (
+        as_text({"level": "error", "msg": "m", "time": "t", "errno": 5})
+        == 'time="t" level=error msg="m" errno=5'
+    )
 
 
 def test_the_program_ends_with_the_status_of_its_command() -> None:
     done = boot("state")
     assert (done.returncode, done.stderr) == (
-        1, "ocirun: state: ID is missing: ocirun state [flags] ID (see ocirun state --help)\n",
+        1,
+        "ocirun: state: ID is missing: ocirun state [flags] ID (see ocirun state --help)\n",
     )
 
 
@@ -242,7 +262,8 @@ def test_a_full_standard_output_says_so() -> None:
     finally:
         os.close(full)
     assert (done.returncode, done.stderr) == (
-        1, "ocirun: cannot write to descriptor 1: No space left on device\n",
+        1,
+        "ocirun: cannot write to descriptor 1: No space left on device\n",
     )
 
 

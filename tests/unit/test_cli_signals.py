@@ -45,8 +45,19 @@ def test_every_name_is_that_of_the_c_library() -> None:
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("TERM", 15), ("SIGTERM", 15), ("term", 15), ("sigKill", 9), ("9", 9), ("64", 64), ("IOT", 6), ("CLD", 17),
-        ("POLL", 29), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("RTMAX", 64),
+        ("TERM", 15),
+        ("SIGTERM", 15),
+        ("term", 15),
+        ("sigKill", 9),
+        ("9", 9),
+        ("64", 64),
+        ("IOT", 6),
+        ("CLD", 17),
+        ("POLL", 29),
+        ("RTMIN", 34),
+        ("SIGRTMIN+3", 37),
+        ("RTMAX-1", 63),
+        ("RTMAX", 64),
     ],
 )
 def test_a_signal_has_a_number_and_names_in_every_spelling(text: str, number: int) -> None:
@@ -56,8 +67,16 @@ def test_a_signal_has_a_number_and_names_in_every_spelling(text: str, number: in
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("TREM", "did you mean TERM?"), ("-9", "without the dash: 9"), ("0", "a number from 1 to 64"), ("65", "1 to 64"),
-        ("", "1 to 64"), ("SIG", ""), ("RTMIN+31", ""), ("RTMAX-31", ""), ("RTMIN+x", ""), ("²", ""),
+        ("TREM", "did you mean TERM?"),
+        ("-9", "without the dash: 9"),
+        ("0", "a number from 1 to 64"),
+        ("65", "1 to 64"),
+        ("", "1 to 64"),
+        ("SIG", ""),
+        ("RTMIN+31", ""),
+        ("RTMAX-31", ""),
+        ("RTMIN+x", ""),
+        ("²", ""),
     ],
 )
 def test_what_is_no_signal_is_refused(text: str, hint: str) -> None:
@@ -118,7 +137,7 @@ def test_closing_restores_what_signals_did_before() -> None:
     before = {signum: signal.getsignal(signum) for signum in FORWARDED}
     files = os.listdir("/proc/self/fd")
     inbox = Inbox(FORWARDED)
-    assert all(signal.getsignal(signum) != before[signum] for signum in FORWARDED)
+    assert [signum for signum in FORWARDED if signal.getsignal(signum) == before[signum]] == []
     inbox.close()
     assert {signum: signal.getsignal(signum) for signum in FORWARDED} == before
     assert os.listdir("/proc/self/fd") == files
@@ -143,7 +162,22 @@ def test_a_completed_task_gives_its_value() -> None:
 
 
 def test_forwarded_are_no_signals_that_cannot_be_caught_or_tell_of_our_own_faults() -> None:
-    ours = {"KILL", "STOP", "CHLD", "PIPE", "SEGV", "BUS", "FPE", "ILL", "TRAP", "ABRT", "SYS", "URG", "TTIN", "TTOU"}
+    ours = {
+        "KILL",
+        "STOP",
+        "CHLD",
+        "PIPE",
+        "SEGV",
+        "BUS",
+        "FPE",
+        "ILL",
+        "TRAP",
+        "ABRT",
+        "SYS",
+        "URG",
+        "TTIN",
+        "TTOU",
+    }
     assert {signal_number(name) for name in ours}.isdisjoint(FORWARDED)
     assert {*ENDING, signal.SIGUSR1, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT} <= set(FORWARDED)
 
@@ -153,5 +187,7 @@ def test_an_early_interrupt_just_ends_the_program() -> None:
         "import sys, os; sys.path.insert(0, sys.argv[1]);"
         "from ocirun.cli.signals import end_on_interrupt; end_on_interrupt(); os.kill(os.getpid(), 2)"
     )
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, str(ROOT)], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(ROOT)], capture_output=True, check=False
+    )
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")

@@ -44,10 +44,11 @@ def faults(made: dict[str, Any]) -> list[tuple[str, str]]:
     try:
         read(json.dumps(made).encode())
     except ConfigError as error:
-        assert all(fault.hint for fault in error.faults)
-        assert all(fault.line for fault in error.faults)
-        return [(fault.pointer, fault.rule) for fault in error.faults]
-    return []
+        told = error.faults
+    else:
+        return []
+    assert all(fault.hint and fault.line for fault in told)
+    return [(fault.pointer, fault.rule) for fault in told]
 
 
 SECCOMP = {"defaultAction": "SCMP_ACT_ALLOW"}

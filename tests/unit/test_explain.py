@@ -25,7 +25,11 @@ def _elf(machine: int, interpreter: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("number", "head", "hint"),
     [
-        (errno.ENOENT, b"#!/usr/bin/perl -w\nprint 1", "interpreter /usr/bin/perl, which is not in the image"),
+        (
+            errno.ENOENT,
+            b"#!/usr/bin/perl -w\nprint 1",
+            "interpreter /usr/bin/perl, which is not in the image",
+        ),
         (errno.ENOENT, b"#! /bin/sh\r\necho", "CR LF"),
         (errno.ENOENT, _elf(62, b"/lib64/ld-linux-x86-64.so.2"), "loader /lib64/ld-linux-x86-64.so.2"),
         (errno.ENOEXEC, _elf(183), "for aarch64"),

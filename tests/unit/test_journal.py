@@ -20,7 +20,9 @@ def _write(directory: Path, *entries: dict[str, object]) -> None:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    _write(tmp_path, {"version": 1, "id": "a", "bundle": "/b é"}, {"born": 17, "start": "99"}, {"created": True})
+    _write(
+        tmp_path, {"version": 1, "id": "a", "bundle": "/b é"}, {"born": 17, "start": "99"}, {"created": True}
+    )
     entries = journal.read(str(tmp_path))
     assert entries.head["bundle"] == "/b é"
     assert (entries.pid, entries.start, entries.created, entries.started) == (17, "99", True, False)
@@ -35,6 +37,14 @@ def test_a_line_cut_short_had_not_begun(tmp_path: Path) -> None:
     with (tmp_path / "journal").open("a") as file:
         file.write('{"born": 17, "sta')
     assert journal.read(str(tmp_path)).pid == 0
+
+
+@pytest.mark.parametrize("line", ["{]", "[]"])
+def test_a_damaged_line_is_told_with_the_way_out(line: str, tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text(line + "\n")
+    with pytest.raises(StateError, match="damaged") as caught:
+        journal.read(str(tmp_path))
+    assert "by hand" in caught.value.hint
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:

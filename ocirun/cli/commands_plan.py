@@ -1,0 +1,65 @@
+"""``ocirun plan``."""
+
+from __future__ import annotations
+
+import os
+
+from ocirun import config, host
+from ocirun.cli.output import write
+from ocirun.cli.where import bundle_of, store_of
+from ocirun.errors import ConfigError, OcirunError, StateError
+from ocirun.jsontext import dumps
+from ocirun.lifecycle.store import check_id
+from ocirun.plan.lint import lint
+from ocirun.plan.show import as_json, show
+from ocirun.planner import Options, plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.cli.parse import Invocation
+    from ocirun.cli.report import Reporter
+    from ocirun.config import Document
+    from ocirun.plan.model import Plan
+
+
+def command(invocation: Invocation, reporter: Reporter) -> int:
+    """Prints the plan that ``run`` would carry out; touches nothing.
+
+    Raises ConfigError and HostError as ``create`` does, OcirunError for a plan that breaks a law.
+    """
+    bundle = bundle_of(invocation)
+    document = config.load(os.path.join(bundle, "config.json"))
+    planned = _planned(document, _options(invocation, bundle))
+    for fault in (*document.warnings, *planned.warnings):
+        document.locate(fault)
+        reporter.warn(fault)
+    as_text = invocation.text("format") == "text"
+    write(show(planned) if as_text else dumps(as_json(planned), indent=2) + "\n")
+    broken = lint(planned, document.config)
+    if broken:
+        raise OcirunError(f"the plan breaks its laws: {'; '.join(broken)}", hint="please report this")
+    return 0
+
+
+def _planned(document: Document, options: Options) -> Plan:
+    try:
+        return plan(document.config, host.gather(), options)
+    except ConfigError as error:
+        document.locate(error)
+        raise
+
+
+def _options(invocation: Invocation, bundle: str) -> Options:
+    container = invocation.arguments[0] if invocation.arguments else _name_of(bundle)
+    directory = store_of(invocation).directory(container)
+    return Options(container, bundle=bundle, state_directory=directory, foreground_terminal=True)
+
+
+def _name_of(bundle: str) -> str:
+    """The name of the directory, where that can be an id."""
+    name = os.path.basename(bundle)
+    try:
+        check_id(name)
+    except StateError:
+        return "container"
+    return name

@@ -1,0 +1,264 @@
+"""What is not built is refused by name, and nothing of the specification is overlooked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from ocirun.errors import ConfigError, HostError
+from ocirun.planner import plan
+from ocirun.planner.scope import CONTROLLERS, NOT_PLANNED, REFUSED, neutral
+from tests.golden import cases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocirun_spec.types import Config
+
+    from ocirun.host import Host
+
+SCHEMA = Path(__file__).parents[2] / "spec/ocirun_spec/config-schema.json"
+
+#: Something to ask for, for each member that is refused.
+ASKS: dict[str, object] = {
+    "/domainname": "example.org",
+    "/hooks": {"prestart": [{"path": "/bin/true"}]},
+    "/vm": {"kernel": {"path": "/k"}},
+    "/solaris": {"milestone": "m"},
+    "/windows": {"layerFolders": ["a"]},
+    "/zos": {"namespaces": [{"type": "ipc"}]},
+    "/freebsd": {"jail": {"parent": "p"}},
+    "/process/apparmorProfile": "docker-default",
+    "/process/selinuxLabel": "system_u",
+    "/process/oomScoreAdj": 0,
+    "/process/scheduler": {"policy": "SCHED_BATCH"},
+    "/process/ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 0},
+    "/process/execCPUAffinity": {"initial": "0"},
+    "/process/commandLine": "cmd",
+    "/process/user/username": "me",
+    "/linux/uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+    "/linux/gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+    "/linux/timeOffsets": {"boottime": {"secs": 1}},
+    "/linux/devices": [{"type": "p", "path": "/dev/p"}],
+    "/linux/netDevices": {"eth0": {}, "eth1": {"name": "a"}},
+    "/linux/sysctl": {"net.ipv4.ip_forward": "1"},
+    "/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
+    "/linux/mountLabel": "label",
+    "/linux/intelRdt": {"closID": "a"},
+    "/linux/memoryPolicy": {"mode": "MPOL_LOCAL"},
+    "/linux/personality": {"domain": "LINUX32"},
+    "/linux/rootfsPropagation": "shared",
+    "/linux/namespaces/0/path": "/proc/1/ns/pid",
+    "/linux/namespaces/0/type": "user",
+    "/linux/cgroupsPath": "a.slice:prefix:name",
+    "/mounts/0/uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+    "/mounts/0/gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+    "/mounts/0/destination": "/",
+    "/linux/resources/memory/limit": 0,
+    "/linux/resources/cpu/shares": 2,
+    "/linux/resources/cpu/cpus": "0",
+    "/linux/resources/pids/limit": 0,
+    "/linux/resources/blockIO/weight": 10,
+    "/linux/resources/network/classID": 1,
+    "/linux/resources/unified/memory.high": "1",
+    "/linux/resources/unified/cgroup.type": "threaded",
+}
+
+
+def child(here: dict[str, object] | list[object], part: str) -> dict[str, object]:
+    """The object at ``part`` of an object, where it is made if missing, or of a list."""
+    found = here[int(part)] if isinstance(here, list) else here.setdefault(part, {})
+    return cast("dict[str, object]", found)
+
+
+def asking(pointer: str, value: object) -> Config:
+    """The default config with ``value`` at ``pointer``."""
+    config = cases.config()
+    here = cast("dict[str, object]", config)
+    *way, last = pointer.split("/")[1:]
+    for part in way:
+        here = child(here, part)
+    here[last] = value
+    return config
+
+
+def refusal(config: Config, host: Host | None = None) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        plan(config, host or cases.a_host(), cases.options())
+    return caught.value
+
+
+@pytest.mark.parametrize("pointer", ASKS)
+def test_a_member_that_is_not_built_is_refused_by_name(pointer: str) -> None:
+    error = refusal(asking(pointer, ASKS[pointer]))
+
+    assert error.code == "config-unsupported"
+    assert [fault.pointer for fault in error.faults] == [pointer]
+
+
+def test_every_refused_member_is_tried() -> None:
+    refused = {f"{place}/{name}".replace("*", "0") for place, names in REFUSED.items() for name in names}
+
+    assert refused <= ASKS.keys()
+
+
+@pytest.mark.parametrize(
+    "option", ["remount", "tmpcopyup", "idmap", "ridmap", "idmap=uids=0-0-1", "iversion"]
+)
+def test_a_mount_option_that_is_not_built_is_refused_by_its_place(option: str) -> None:
+    error = refusal(asking("/mounts/0/options", ["nosuid", option]))
+
+    assert [(fault.pointer, fault.value) for fault in error.faults] == [
+        ("/mounts/0/options/1", f'"{option}"')
+    ]
+    assert error.code == "config-unsupported"
+
+
+def test_without_a_mount_namespace_nothing_is_built() -> None:
+    error = refusal(asking("/linux/namespaces", [{"type": "pid"}]))
+
+    assert "/linux/namespaces" in [fault.pointer for fault in error.faults]
+
+
+def test_without_a_process_nothing_is_built() -> None:
+    config = cases.config()
+    config.pop("process")
+
+    assert [fault.pointer for fault in refusal(config).faults] == ["/process"]
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [
+        ("/hooks", {"prestart": []}),
+        ("/linux/resources/memory", {}),
+        ("/linux/resources/memory", {"disableOOMKiller": False}),
+        ("/linux/resources/hugepageLimits", []),
+        ("/linux/seccomp", {}),
+        ("/linux/sysctl", {}),
+        ("/linux/devices", []),
+        ("/process/apparmorProfile", ""),
+        ("/linux/rootfsPropagation", "slave"),
+        ("/annotations", {"org.example": "x"}),
+    ],
+)
+def test_a_member_that_asks_for_nothing_is_fine(pointer: str, value: object) -> None:
+    assert plan(asking(pointer, value), cases.a_host(), cases.options()).warnings == ()
+
+
+def test_zero_is_a_number_that_asks() -> None:
+    nothing: list[object] = [None, False, "", [], {}, {"a": []}]
+    something: list[object] = [0, True, "a", [0], {"a": 0}]
+
+    assert [neutral(value) for value in nothing] == [True] * len(nothing)
+    assert [neutral(value) for value in something] == [False] * len(something)
+
+
+def test_a_limit_without_its_controller_is_the_hosts_fault_and_says_where_it_is() -> None:
+    host = cases.a_host(
+        hybrid=True, cgroup_mount="/sys/fs/cgroup/unified", controllers=frozenset(("hugetlb",))
+    )
+
+    with pytest.raises(HostError) as caught:
+        plan(asking("/linux/resources/pids/limit", 5), host, cases.options())
+
+    assert caught.value.pointer == "/linux/resources/pids/limit"
+    assert caught.value.message == "the pids controller is not on cgroup2"
+    assert "cgroup v1" in caught.value.hint
+
+
+def test_all_that_is_wrong_is_told_at_once_and_wrong_comes_before_not_built() -> None:
+    config = asking("/domainname", "example.org")
+    assert "process" in config
+    assert "linux" in config
+    config["process"]["cwd"] = "here"
+    config["linux"]["maskedPaths"] = ["there"]
+
+    error = refusal(config)
+
+    assert sorted(fault.pointer for fault in error.faults) == [
+        "/domainname",
+        "/linux/maskedPaths/0",
+        "/process/cwd",
+    ]
+    assert error.code == "config-invalid"
+
+
+# -- nothing is overlooked
+# -------------------------------------------------------------------------------------
+
+
+class Watched(dict[str, object]):
+    """An object of the config that notes which of its members are read."""
+
+    def __init__(self, members: dict[str, object], place: str, read: set[str]) -> None:
+        super().__init__({name: watched(value, f"{place}/{name}", read) for name, value in members.items()})
+        self.place = place
+        self.seen = read
+
+    def __getitem__(self, name: str) -> object:
+        self.seen.add(f"{self.place}/{name}")
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: object = None) -> object:
+        self.seen.add(f"{self.place}/{name}")
+        return super().get(name, default)
+
+
+def watched(value: object, place: str, read: set[str]) -> object:
+    if isinstance(value, dict):
+        return Watched(cast("dict[str, object]", value), place, read)
+    if isinstance(value, list):
+        return [watched(entry, f"{place}/*", read) for entry in cast("list[object]", value)]
+    return value
+
+
+def members_read() -> set[str]:
+    """The members that planning the golden bundles reads."""
+    read: set[str] = set()
+    for name in cases.NAMES:
+        config = cast("Config", watched(cases.config(name), "", read))
+        plan(config, cases.a_host(), cases.options())
+    return read
+
+
+def members_of_the_schema() -> Iterator[str]:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    yield from _members(schema, schema, "")
+
+
+def _members(schema: dict[str, object], root: dict[str, object], place: str) -> Iterator[str]:
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        definitions = cast("dict[str, dict[str, object]]", root["definitions"])
+        yield from _members(definitions[reference.rpartition("/")[2]], root, place)
+    for name, child in cast("dict[str, dict[str, object]]", schema.get("properties", {})).items():
+        yield f"{place}/{name}"
+        yield from _members(child, root, f"{place}/{name}")
+    items = schema.get("items")
+    if isinstance(items, dict):
+        yield from _members(cast("dict[str, object]", items), root, f"{place}/*")
+
+
+def test_every_member_of_the_schema_is_planned_or_refused() -> None:
+    settled = {f"{place}/{name}" for place, names in REFUSED.items() for name in names}
+    settled |= {f"/linux/resources/{name}" for name in CONTROLLERS} | NOT_PLANNED.keys()
+    read = members_read()
+
+    overlooked = [
+        member
+        for member in members_of_the_schema()
+        if member not in read and not any(member == one or member.startswith(f"{one}/") for one in settled)
+    ]
+
+    assert overlooked == []
+
+
+def test_the_table_names_only_members_of_the_schema() -> None:
+    settled = {f"{place}/{name}" for place, names in REFUSED.items() for name in names}
+    settled |= {f"/linux/resources/{name}" for name in CONTROLLERS} | NOT_PLANNED.keys()
+
+    assert settled <= set(members_of_the_schema())
