@@ -8,7 +8,7 @@ from ocirun_spec.members import MEMBERS
 from ocirun.config import DEPTH, place_of
 from ocirun.config.positions import Places, scan
 from ocirun.config.rules import check_rules
-from ocirun.config.spelling import misspelt
+from ocirun.config.spelling import misspelt, placed
 from ocirun.errors import ConfigError, Fault
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 DIGITS = "0123456789"
 HEX_DIGITS = DIGITS + "abcdefABCDEF"
-#: The longest integer that is read; CPython refuses to convert 4300 digits, and no member takes more than 20.
+#: The most digits of an integer that is read: what CPython converts; no member takes more than 20.
 LONGEST = 4300
 
 #: What other languages write, what it stands for here, and what to write.
@@ -116,7 +116,7 @@ def read_number(text: str, at: int, note: Note) -> tuple[int | float, int]:
     if not _well_formed(word):
         note(start, "is no JSON number", _number_hint(word), word)
         return 0, at
-    if len(word) >= LONGEST and not word.strip("-" + DIGITS):
+    if len(word.removeprefix("-")) > LONGEST and not word.strip("-" + DIGITS):
         note(start, "this number is too long", "", word)
         return 0, at
     return (float(word) if word.strip("-" + DIGITS) else int(word)), at

@@ -17,9 +17,9 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
-    "awk cat chmod chown cut date dd echo env false find grep head hostname id ifconfig ip kill ln ls mkdir "
-    "mknod mount mv nc ping printf ps pwd readlink rm sed seq sh sleep sort stat stty tail tee test touch tr true "
-    "tty umount uname wc"
+    "awk cat chmod chown cut date dd echo env false find grep head hostname id ifconfig ip kill ln ls "
+    "mkdir mknod mount mv nc ping printf ps pwd readlink rm sed seq sh sleep sort stat stty tail tee test "
+    "touch tr true tty umount uname wc"
 ).split()
 DIRECTORIES = "bin dev etc proc root sys tmp usr var".split()
 

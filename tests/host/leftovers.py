@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.host import kernel, observe
-from tests.host.runtimes import ID_PREFIX
+from tests.host.runtimes import ID_PREFIX, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 OTHER_PLACES = ("/run/ocirun", "/run/runc", "/run/crun", "/dev/shm", "/dev/mqueue")  # noqa: S108 - looked at only
 #: The parents of containers' cgroups stay, as they are shared: removing one would race with the next create.
 SHARED_CGROUPS = ("/ocirun",)
+OF_RUNTIMES = re.compile("|".join(NAMES))
+#: What new_id makes, in any process.
+ANY_ID = re.compile(r"oh\d+-")
 #: Caches below --root that belong to no container (crun's: the directory it binds over masked directories).
 CACHES = frozenset({".empty-directory", ".cache"})
 #: An exit is not instantaneous: what is gone after this many seconds was not left behind.
@@ -111,18 +115,14 @@ def _mounts(scratch: Path) -> Iterator[str]:
 
 
 def cgroups(mount: Path) -> set[str]:
-    """Every cgroup below ``mount`` except those that belong to the containers of another test process."""
-    found: set[str] = set()
-    for directory, names, _ in os.walk(mount):
-        # "oh", digits, "-": the ids of another process that runs these tests at the same time
-        names[:] = [name for name in names if ID_PREFIX in name or not _foreign(name)]
-        found.update(f"{directory}/{name}".removeprefix(str(mount)) for name in names)
-    return found.difference(SHARED_CGROUPS)
+    """Every cgroup below ``mount`` that a runtime under test may have made; others make some meanwhile."""
+    found = {directory.removeprefix(str(mount)) for directory, _, _ in os.walk(mount)}
+    return {path for path in found.difference(SHARED_CGROUPS) if _suspicious(path)}
 
 
-def _foreign(name: str) -> bool:
-    start, dash, _ = name.partition("-")
-    return bool(dash) and start.startswith("oh") and start[2:].isdigit()
+def _suspicious(path: str) -> bool:
+    """Has one of our ids in it, or the name of a runtime without the id of another process of these tests."""
+    return ID_PREFIX in path or (OF_RUNTIMES.search(path) is not None and ANY_ID.search(path) is None)
 
 
 def _files(scratch: Path) -> Iterator[str]:
@@ -132,4 +132,4 @@ def _files(scratch: Path) -> Iterator[str]:
             yield from (f"{directory}/{name}" for name in (*directories, *names))
     for other in OTHER_PLACES:
         if Path(other).is_dir():
-            yield from (f"{other}/{name}" for name in os.listdir(other))
+            yield from (f"{other}/{name}" for name in os.listdir(other) if ID_PREFIX in name)

@@ -250,7 +250,7 @@ def full(ocirun: Runtime, request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_full_disk_under_the_state_directory(ocirun: Runtime, bundle: Bundle, command: str) -> None:
     before = sorted(os.listdir(ocirun.root))
-    refused(ocirun, command, bundle.args("true").write().path, "No space left on device", str(ocirun.root))
+    refused(ocirun, command, bundle.args("true").write().path, "full", str(ocirun.root))
     assert sorted(os.listdir(ocirun.root)) == before
 
 

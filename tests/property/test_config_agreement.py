@@ -23,6 +23,7 @@ from referencing.jsonschema import DRAFT4
 from ocirun.cli.validate import by_jsonschema, draft4, validator
 from ocirun.config import parse, read
 from ocirun.config.positions import scan
+from ocirun.config.rules import check_rules
 from ocirun.errors import ConfigError
 from tests.property.config_documents import ODD, Json, changed, everything, pointers, replaced, sound
 
@@ -76,6 +77,14 @@ def test_each_member_refuses_and_admits_the_same_values_in_both(depth: int) -> N
     for odd in ODD:
         document = replaced(everything(), depth, odd)
         assert told(check, document) == told(by_jsonschema, document), odd
+
+
+@pytest.mark.parametrize("depth", range(9))
+def test_the_rules_pass_over_wrong_types_wherever_they_are(depth: int) -> None:
+    found: list[str] = []
+    for odd in ODD:
+        check_rules(replaced(everything(), depth, odd), lambda pointer, _rule, _hint: found.append(pointer))
+    assert all(pointer.startswith("/") for pointer in found)
 
 
 @RUNS

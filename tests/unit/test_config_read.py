@@ -13,6 +13,7 @@ import pytest
 
 import ocirun
 from ocirun.config import SIZE, Document, load, parse, read
+from ocirun.config.positions import scan
 from ocirun.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def test_a_sound_document_is_read() -> None:
         (', "x": 5.}', "1:58 /x: 5.: is no JSON number"),
         (', "x": 0x1f}', "1:58 /x: 0x1f: is no JSON number"),
         (', "x": 1e}', "1:58 /x: 1e: is no JSON number"),
-        (', "x": ' + "1" * 4300 + "}", "1:58 /x: " + "1" * 59 + "…: this number is too long"),
+        (', "x": ' + "1" * 4301 + "}", "1:58 /x: " + "1" * 59 + "…: this number is too long"),
         ("} {", "1:53 : {: nothing may follow the document"),
         ("", "1:51 : : the document ends too early"),
         (";}", "1:51 : ;: a comma or } is expected here"),
@@ -187,6 +188,12 @@ def test_depth_has_a_limit_wherever_it_is() -> None:
     assert read(f'{MINIMAL}, "unknown": {deep}}}'.encode()).warnings == ()
     assert told(f'{MINIMAL}, "unknown": [{deep}]}}')[-1].endswith("nested deeper than 512")
     assert told("[" * 100_000)[0].endswith("nested deeper than 512")
+
+
+def test_the_longest_number_is_read_by_both_scanners() -> None:
+    text = MINIMAL + ', "x": -' + "1" * 4300 + "}"
+    assert parse(text.encode())[1]
+    assert scan(text, 512).faults == []
 
 
 def test_many_flat_objects_are_not_deep() -> None:

@@ -394,3 +394,13 @@ def test_rules_and_schema_are_told_together_in_the_order_of_the_document() -> No
 def test_a_faulty_list_of_namespaces_makes_no_faults_elsewhere() -> None:
     made = config(hostname="h", linux__sysctl={"net.x": "1"}, linux__namespaces=[{"type": "utz"}])
     assert [pointer for pointer, _ in faults(made)] == ["/linux/namespaces/0/type"]
+
+
+def test_a_missing_policy_makes_no_faults_of_its_neighbours() -> None:
+    made = config(process__scheduler={"period": 1, "priority": 5})
+    assert faults(made) == [("/process/scheduler/policy", "is required")]
+
+
+def test_wrong_arguments_are_told_once() -> None:
+    assert faults(config(process__args="sh")) == [("/process/args", "must be an array")]
+    assert faults(config(process__args=5)) == [("/process/args", "must be an array")]
