@@ -58,7 +58,7 @@ def helper_sources() -> list[Path]:
 
 
 def compiler(scratch: Path) -> list[str]:
-    """The command of the compiler that makes the smallest static program here, its headers under ``scratch``."""
+    """The command of the compiler that makes the smallest static program, its headers under ``scratch``."""
     if shutil.which("musl-gcc"):
         return ["musl-gcc", "-isystem", str(_kernel_headers(scratch))]
     if importlib.util.find_spec("ziglang"):
@@ -98,7 +98,7 @@ def compile_launcher(target: Path, boot: str) -> None:
 
 
 def _compile(sources: Sequence[Path], target: Path, extra: Sequence[str]) -> None:
-    """Compiles beside ``target`` and renames: a program that runs cannot be written (ETXTBSY), only replaced."""
+    """Compiles beside ``target`` and renames: a program that runs cannot be written (ETXTBSY)."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as directory:
         scratch = Path(directory)
@@ -112,7 +112,7 @@ def _compile(sources: Sequence[Path], target: Path, extra: Sequence[str]) -> Non
 
 
 def build_id(program: Path) -> str:
-    """The build id of an ELF program as hex digits (elf(5), the note GNU 3); raises BuildError without one."""
+    """The build id of an ELF program in hex (elf(5), the note GNU 3); raises BuildError without one."""
     content = program.read_bytes()
     for start, size in _note_segments(content):
         for owner, kind, payload in _notes(content[start : start + size]):
@@ -168,10 +168,10 @@ def _installed_boot() -> str:
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
-    """Builds before hatchling packs: for ``pip install -e`` in place, for a wheel into a scratch directory."""
+    """Builds before hatchling packs: in place for ``pip install -e``, else into a scratch directory."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compiles, and names the launcher a script and the wheel one for this platform (hatchling's contract)."""
+        """Compiles, and names the launcher a script and the wheel's platform (hatchling's contract)."""
         if self.target_name != "wheel":
             return
         if version == "editable":

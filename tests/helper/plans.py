@@ -140,7 +140,7 @@ def full(place: Place, script: str) -> list[Step]:
         ],
         verb.make_symlink(target="/proc/self/fd", path="/dev/fd", pointer=""),
         verb.make_symlink(target="pts/ptmx", path="/dev/ptmx", pointer=""),
-        verb.make_directory(path="/work/here", mode=0o755, pointer=""),
+        verb.make_directory(path="/srv/here", mode=0o755, pointer=""),
         *end(["sh", "-c", script], before=_identity()),
     ]
 
@@ -164,7 +164,7 @@ def _identity() -> list[Step]:
             )
         ],
         verb.forbid_new_privileges(pointer=""),
-        verb.enter_cwd(path="/work/here", pointer=""),
+        verb.enter_cwd(path="/srv/here", pointer=""),
         verb.set_rlimit(resource=7, soft=512, hard=1024, pointer=""),
         verb.own_stdio(uid=1000, pointer=""),
         verb.drop_bounding(keep=1 << 5 | 1 << 10 | 1 << 29, pointer=""),

@@ -89,7 +89,7 @@ def test_full_plan(seen: dict[str, str]) -> None:
 
 def _check_identity(seen: dict[str, str]) -> None:
     assert seen["id"] == "1000 1001 1001 5 6"
-    assert (seen["host"], seen["home"], seen["cwd"]) == ("box", "/home/user", "/work/here")
+    assert (seen["host"], seen["home"], seen["cwd"]) == ("box", "/home/user", "/srv/here")
     assert seen["umask"] == "0027"
     assert seen["open"] == "512 1024"
     assert (seen["pid"], seen["cgroup"]) == ("1", "0::/")

@@ -53,7 +53,9 @@ def _check(name: str, found: set[str]) -> None:
     if os.environ.get("OCIRUN_UPDATE_IMPORTS") == "1":
         path.write_text("".join(f"{module}\n" for module in sorted(found)))
     allowed = set(path.read_text().split())
-    assert found <= allowed, f"`ocirun {name}` imports what {path.name} does not name: {sorted(found - allowed)}"
+    assert found <= allowed, (
+        f"`ocirun {name}` imports what {path.name} does not name: {sorted(found - allowed)}"
+    )
     assert allowed <= found, f"{path.name} names what is not imported any more: {sorted(allowed - found)}"
 
 

@@ -1,4 +1,4 @@
-"""Style, types and the rules of who may import whom: each tool is a test, so that one command proves the house."""
+"""Style, types and the rules of who may import whom: each tool is a test."""
 
 from __future__ import annotations
 
