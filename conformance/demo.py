@@ -18,12 +18,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyroute2 import IPRoute, NetlinkError, NetNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
+    from types import FrameType
 
 OCIRUN = Path(sys.executable).with_name("ocirun")
 BUSYBOX = Path("/bin/busybox")
@@ -48,7 +49,7 @@ class DemoError(Exception):
 
 def main() -> None:
     """Shows all of it and cleans up; exits with 1 and the reason when something is not as it should be."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, end)
     name = f"demo-{secrets.token_hex(3)}"
     try:
         with tempfile.TemporaryDirectory(prefix="ocirun-demo-") as directory:
@@ -56,6 +57,12 @@ def main() -> None:
     except (DemoError, NetlinkError, OSError) as error:
         raise SystemExit(f"demo: {error}") from None
     say("That was a container, its plan and its errors. Nothing of it is left.")
+
+
+def end(signum: int, frame: FrameType | None) -> NoReturn:
+    """Ends as an exception, so that everything is cleaned up on the way out."""
+    del frame
+    raise SystemExit(128 + signum)
 
 
 def demonstrate(bundle: Path, state: Path) -> None:
@@ -125,7 +132,7 @@ def break_config(bundle: Path) -> None:
 
 
 @contextlib.contextmanager
-def created(bundle: Path, state: Path) -> Iterator[int]:
+def created(bundle: Path, state: Path) -> Generator[int]:
     """The process id of a container that waits for its start; it is deleted afterwards, whatever happened."""
     pid_file = bundle / "pid"
     words = ["create", "--bundle", str(bundle), "--pid-file", str(pid_file), bundle.name]
@@ -137,7 +144,7 @@ def created(bundle: Path, state: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def veth(pid: int) -> Iterator[tuple[str, str]]:
+def veth(pid: int) -> Generator[tuple[str, str]]:
     """A veth pair into the network namespace of ``pid``: gives the two addresses, the host's and its."""
     outer = f"ocirun{secrets.token_hex(4)}"
     with IPRoute() as host:

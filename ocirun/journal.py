@@ -2,8 +2,8 @@
 
 One JSON object a line, appended, in ``journal`` of the state directory.  The first line is the head: version,
 id, bundle, rootfs, creation time, annotations.  Then ``{"step": N, "undo": VERB, "args": [...]}`` for each
-step that leaves a trace, and events: ``{"born": PID, "start": TICKS}``, ``{"created": true}`` and
-``{"started": true}``.
+step that leaves a trace, and events: ``{"cgroups_made": N}``, ``{"born": PID, "start": TICKS}``,
+``{"created": true}`` and ``{"started": true}``.
 A crash can cut the last line short; what was cut had not begun.
 """
 
@@ -50,13 +50,15 @@ class Journal:
     as /proc/PID/stat has it: with it a pid that was used again is told apart (proc_pid_stat(5)).
     """
 
-    __slots__ = ("created", "head", "pid", "start", "started", "traces")
+    __slots__ = ("cgroups_made", "created", "head", "pid", "start", "started", "traces")
 
     def __init__(self) -> None:
         self.head: dict[str, object] = {}
         self.traces: list[Trace] = []
         self.pid = 0
         self.start = ""
+        #: How many directories make_cgroup made, from the last one up; -1 where it did not come to tell.
+        self.cgroups_made = -1
         self.created = False
         self.started = False
 
@@ -67,6 +69,8 @@ class Journal:
             self.traces.append(Trace(int(str(entry["step"])), str(entry["undo"]), tuple(args)))
         elif "born" in entry:
             self.pid, self.start = int(str(entry["born"])), str(entry["start"])
+        elif "cgroups_made" in entry:
+            self.cgroups_made = int(str(entry["cgroups_made"]))
         elif "version" in entry:
             self.head = entry
         self.created = self.created or "created" in entry

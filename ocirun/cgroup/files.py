@@ -8,23 +8,49 @@ import os
 from ocirun.errors import DriverError
 
 
-def make_cgroup(mount: str, path: str) -> None:
+def make_cgroup(mount: str, path: str) -> int:
     """Makes the cgroup ``path`` below the cgroup2 ``mount``, with those above it.
 
-    An existing one may be used when no process is in it.  Another container's delete may remove an empty
-    parent in between, hence the second try.  Raises DriverError.
+    Gives how many directories it made, from the last one up: 0 for a cgroup that was there, which may be used
+    when no process is in it.  Raises DriverError, and has then made nothing.
     """
     where = mount + path
-    for attempt in (1, 2, 3):
+    made: list[str] = []
+    try:
+        _make(where, made)
+    except OSError as error:
+        for directory in reversed(made):
+            os.rmdir(directory)
+        raise _refused(error, where) from error
+    if not made:
+        _check_empty(where)
+    return len(made)
+
+
+def _make(where: str, made: list[str], tries: int = 3) -> None:
+    """mkdir -p that notes what it made, the last one last."""
+    try:
+        os.mkdir(where, 0o755)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        if not tries:
+            raise
+        # missing, or another container's delete has just removed an empty parent: it is made again
+        _make(os.path.dirname(where), made)
+        _make(where, made, tries - 1)
+        return
+    made.append(where)
+
+
+def remove_if_empty(where: str, parents: int) -> None:
+    """Removes a cgroup in which no process can be ours, and ``parents`` above it, as far as they are empty."""
+    for _ in range(parents + 1):
         try:
-            os.makedirs(where, 0o755, exist_ok=True)
-            break
-        except FileNotFoundError as error:
-            if attempt == 3:
-                raise _refused(error, where) from error
-        except OSError as error:
-            raise _refused(error, where) from error
-    _check_empty(where)
+            os.rmdir(where)
+        except OSError:
+            return
+        where = os.path.dirname(where)
 
 
 def _check_empty(where: str) -> None:

@@ -188,7 +188,7 @@ def _execute(lock: Lock, document: Document, planned: Plan, options: CreateOptio
     try:
         writer.write(_head(lock.container, document, options))
         recorder = _Recorder(writer, planned, document, options.warn)
-        yield from execute(compile_plan(planned), _performers(options), recorder, execution)
+        yield from execute(compile_plan(planned), _performers(options, writer), recorder, execution)
         writer.write({"created": True})
         if options.pid_file:
             _write_pid_file(options.pid_file, execution.pid)
@@ -267,13 +267,14 @@ def _write_pid_file(path: str, pid: int) -> None:
         raise state_io(error, "write the pid file", path) from error
 
 
-def _performers(options: CreateOptions) -> dict[str, Performer]:
+def _performers(options: CreateOptions, writer: journal.Writer) -> dict[str, Performer]:
     """The host's own steps."""
 
     def cgroup(step: Step, slots: dict[str, int]) -> Task[None]:
         del slots
         yield from ()
-        make_cgroup(str(step.args[0]), str(step.args[1]))
+        made = make_cgroup(str(step.args[0]), str(step.args[1]))
+        writer.write({"cgroups_made": made})
 
     def console(step: Step, slots: dict[str, int]) -> Task[None]:
         if options.console_socket:

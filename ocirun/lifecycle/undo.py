@@ -6,6 +6,7 @@ import os
 import time
 
 from ocirun import journal
+from ocirun.cgroup.files import remove_if_empty
 from ocirun.executor.run import Execution, Observer, execute
 from ocirun.lifecycle.process import is_dead, open_pidfd
 from ocirun.plan import steps
@@ -15,7 +16,7 @@ from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirun.journal import Journal
+    from ocirun.journal import Journal, Trace
     from ocirun.lifecycle.store import Lock
     from ocirun.plan.model import Step
     from ocirun.waiting import Task
@@ -31,15 +32,21 @@ def inverse(entries: Journal) -> list[Step]:
     removal of the journal itself, and comes when all these have succeeded.
     """
     found: list[Step] = []
-    for trace in reversed(entries.traces):
-        if trace.undo == "remove_cgroup":
-            mount, path, parents = trace.args
-            where = f"{mount!s}{path!s}"
-            found.append(steps.kill_cgroup(path=where, pointer="", why=LIFECYCLE))
-            found.append(
-                steps.remove_cgroup(path=where, parents=int(str(parents)), pointer="", why=LIFECYCLE)
-            )
+    for where, parents in _cgroups(entries):
+        found.append(steps.kill_cgroup(path=where, pointer="", why=LIFECYCLE))
+        if entries.cgroups_made:  # one that was there before stays (runtime.md#delete)
+            above = max(parents, entries.cgroups_made - 1)
+            found.append(steps.remove_cgroup(path=where, parents=above, pointer="", why=LIFECYCLE))
     return found
+
+
+def _cgroups(entries: Journal) -> list[tuple[str, int]]:
+    """The cgroups of the journal, last first: the path on the host and how many above it are ours."""
+    return [
+        (f"{trace.args[0]!s}{trace.args[1]!s}", int(str(trace.args[2])))
+        for trace in reversed(entries.traces)
+        if trace.undo == "remove_cgroup"
+    ]
 
 
 def undo(lock: Lock) -> Task[None]:
@@ -49,8 +56,11 @@ def undo(lock: Lock) -> Task[None]:
     what cannot be undone; the state directory then stays, so that it can be tried again.
     """
     entries = journal.read(lock.path)
-    steps_back = inverse(entries)
-    if steps_back:
+    if entries.cgroups_made < 0:
+        # make_cgroup did not come to its end, so nobody of ours is in there: who is, must not be killed
+        for where, parents in _cgroups(entries):
+            remove_if_empty(where, parents)
+    elif steps_back := inverse(entries):
         yield from execute(compile_plan(Plan(lock.container, steps_back)), {}, Observer(), Execution())
     yield from _gone(entries)
     lock.remove()

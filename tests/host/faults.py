@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from ocirun.journal import Writer
 from ocirun.lifecycle import create as creation
 from ocirun.lifecycle.store import Store
 from ocirun.plan import compile as compiling
@@ -63,8 +64,8 @@ def main(what: str, root: str, container: str, bundle: str, index: str) -> None:
             sys.exit(0)
         return with_fault(program, int(index), what)
 
-    def with_die(options: creation.CreateOptions) -> dict[str, Performer]:
-        return {**performers(options), "die": _die}
+    def with_die(options: creation.CreateOptions, writer: Writer) -> dict[str, Performer]:
+        return {**performers(options, writer), "die": _die}
 
     setattr(creation, "compile_plan", compiled)  # noqa: B010 - the name is not exported
     setattr(creation, "_performers", with_die)  # noqa: B010

@@ -53,13 +53,33 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         journal.read(str(tmp_path))
 
 
-def test_traces_are_undone_backwards_and_a_cgroup_is_emptied_before_it_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (
+            1,
+            [
+                ("kill_cgroup", ("/sys/fs/cgroup/ocirun/a",)),
+                ("remove_cgroup", ("/sys/fs/cgroup/ocirun/a", 1)),
+            ],
+        ),
+        (
+            4,
+            [
+                ("kill_cgroup", ("/sys/fs/cgroup/ocirun/a",)),
+                ("remove_cgroup", ("/sys/fs/cgroup/ocirun/a", 3)),
+            ],
+        ),
+        (0, [("kill_cgroup", ("/sys/fs/cgroup/ocirun/a",))]),
+    ],
+)
+def test_a_cgroup_is_emptied_and_goes_as_far_as_it_was_made(
+    made: int, expected: list[tuple[str, tuple[object, ...]]], tmp_path: Path
+) -> None:
     writer = Writer(str(tmp_path))
     writer.trace(Trace(1, "remove_cgroup", ("/sys/fs/cgroup", "/ocirun/a", 1)))
+    writer.write({"cgroups_made": made})
     writer.trace(Trace(3, "remove_state", ("/run/ocirun/a",)))
     writer.close()
     undone = inverse(journal.read(str(tmp_path)))
-    assert [(step.verb, step.args) for step in undone] == [
-        ("kill_cgroup", ("/sys/fs/cgroup/ocirun/a",)),
-        ("remove_cgroup", ("/sys/fs/cgroup/ocirun/a", 1)),
-    ]
+    assert [(step.verb, step.args) for step in undone] == expected
