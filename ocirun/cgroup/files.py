@@ -28,7 +28,7 @@ def make_cgroup(mount: str, path: str) -> int:
 
 
 def _make(where: str, made: list[str], tries: int = 3) -> None:
-    """mkdir -p that notes what it made, the last one last."""
+    """Makes a directory and those above it, and notes what it made, the last one last."""
     try:
         os.mkdir(where, 0o755)
     except FileExistsError:
@@ -44,7 +44,7 @@ def _make(where: str, made: list[str], tries: int = 3) -> None:
 
 
 def remove_if_empty(where: str, parents: int) -> None:
-    """Removes a cgroup in which no process can be ours, and ``parents`` above it, as far as they are empty."""
+    """Removes a cgroup with no process of ours and ``parents`` above it, as far as they are empty."""
     for _ in range(parents + 1):
         try:
             os.rmdir(where)

@@ -16,7 +16,7 @@ from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirun.journal import Journal, Trace
+    from ocirun.journal import Journal
     from ocirun.lifecycle.store import Lock
     from ocirun.plan.model import Step
     from ocirun.waiting import Task

@@ -34,3 +34,9 @@ def test_the_plan_breaks_no_law_and_compiles(name: str) -> None:
 
 def test_no_reviewed_plan_is_left_over() -> None:
     assert sorted(path.stem for path in cases.HERE.glob("*.plan")) == cases.NAMES
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_no_plan_touches_resctrl(name: str) -> None:
+    """A config without intelRdt must leave it alone (config-linux.md#intelrdt)."""
+    assert "resctrl" not in show(cases.planned(name))

@@ -1,4 +1,4 @@
-"""The container's cgroup: where it is, that it was fit, and that delete takes away what create made, no more."""
+"""The container's cgroup: where it is, that it was fit, and that delete takes away only what create made."""
 
 from __future__ import annotations
 
