@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-# Until something was made a Ctrl-C ends us without a word, not with a traceback of half an import.
+# Until something was made a Ctrl-C ends us without a word, not with a traceback of half an import.  The
+# launcher holds it back until here.
 if _signal.getsignal(2) is _signal.default_int_handler:
     _signal.signal(2, _signal.SIG_DFL)
+_signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 _ROOT = __file__.rpartition("/")[0].rpartition("/")[0]
 

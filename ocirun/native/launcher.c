@@ -45,14 +45,17 @@ static int fail(const char *operation, const char *path) {
     return 1;
 }
 
-/* A caller that ignores SIGCHLD would make our children vanish unreaped, and all three survive execve(2). */
+/* A caller that ignores SIGCHLD would make our children vanish unreaped, and all three survive execve(2).
+ * SIGINT waits: it would hit the interpreter while it starts, which answers with a traceback or goes on without
+ * it.  boot.py lets it in. */
 static void reset_signals(void) {
-    sigset_t none;
+    sigset_t interrupt;
 
     signal(SIGCHLD, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_SETMASK, &interrupt, NULL);
 }
 
 /* With 0, 1 or 2 closed, the next file we open would become somebody's standard output. */
