@@ -25,7 +25,7 @@ demo: setup ## Run a container with a network of its own, show its plan, and a b
 	@$(PY) -m conformance.demo
 
 test: setup ## Run every test, the checks of style and types among them
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n auto
 
 build: setup ## Compile the launcher and the helper again
 	$(COMPILE)

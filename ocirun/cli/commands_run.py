@@ -18,11 +18,8 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
     """Runs a container; the exit status is its program's, or 128 and the signal that ended it."""
     detach, keep = invocation.switch("detach"), invocation.switch("keep")
     options = options_of(invocation, reporter, foreground=not detach)
-    inbox = Inbox(ENDING if detach else FORWARDED)
-    try:
-        task = run(
-            store_of(invocation), invocation.arguments[0], options, detach=detach, keep=keep, signals=inbox
-        )
-        return drive(task, inbox.waiter)
-    finally:
-        inbox.close()
+    inbox = Inbox(ENDING if detach else FORWARDED)  # open to the end, as in complete()
+    task = run(
+        store_of(invocation), invocation.arguments[0], options, detach=detach, keep=keep, signals=inbox
+    )
+    return drive(task, inbox.waiter)

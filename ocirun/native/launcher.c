@@ -46,8 +46,8 @@ static int fail(const char *operation, const char *path) {
 }
 
 /* A caller that ignores SIGCHLD would make our children vanish unreaped, and all three survive execve(2).
- * SIGINT waits: it would hit the interpreter while it starts, which answers with a traceback or goes on without
- * it.  boot.py lets it in. */
+ * SIGINT waits: it would hit the interpreter while it starts, which answers with a traceback or goes on
+ * without it.  boot.py lets it in. */
 static void reset_signals(void) {
     sigset_t interrupt;
 

@@ -99,7 +99,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         (rootfs / "bin" / name).symlink_to("busybox")
     (rootfs / "etc/passwd").write_text(ACCOUNTS)
     state.mkdir(mode=0o700)
-    cgroup = mounted / f"helper-test-{os.getpid()}"
+    cgroup = mounted / f"oh{os.getpid()}-helper"
     cgroup.mkdir()
     yield Place(rootfs, state, cgroup)
     _remove_cgroup(cgroup)

@@ -106,7 +106,8 @@ def test_the_configured_cgroups_path_is_used(runtime: Runtime, bundle: Bundle) -
         assert observe.cgroup(container.pid) == f"{path}/child"
     finally:
         container.delete("--force").ok()
-        os.rmdir(f"/sys/fs/cgroup{path}")
+        if runtime.name != "ocirun":  # the peers leave the parents that they made
+            os.rmdir(f"/sys/fs/cgroup{path}")
 
 
 def test_the_cgroup_namespace_begins_at_the_cgroup_of_the_container(runtime: Runtime, bundle: Bundle) -> None:

@@ -12,6 +12,7 @@ from tests.host import observe
 from tests.host.bundles import Bundle
 from tests.host.runtimes import Runtime, new_id
 
+SYSCTL = Path("/proc/sys/vm/memfd_noexec")
 #: vm.memfd_noexec belongs to the pid namespace: set in one of our own it forbids nothing to anybody else.
 NO_MEMFD = (
     "unshare", "--pid", "--fork", "--mount", "--mount-proc",
@@ -23,7 +24,7 @@ def test_a_waiting_init_runs_from_a_sealed_memfd(ocirun: Runtime, bundle: Bundle
     container = ocirun.create(bundle.sleeping())
     exe = Path(f"/proc/{container.pid}/exe")
     assert os.readlink(exe).startswith("/memfd:ocirun-helper")
-    with pytest.raises(OSError, match="Text file busy|Operation not permitted"):
+    with pytest.raises(OSError, match=r"Text file busy|Operation not permitted"):
         exe.open("r+b")
     container.start()
     container.kill()
@@ -38,12 +39,14 @@ def test_the_waiting_init_is_small_and_cannot_be_traced(ocirun: Runtime, bundle:
     assert Path(f"/proc/{container.pid}/environ").stat().st_uid == 0
 
 
-@pytest.mark.skipif(not Path("/proc/sys/vm/memfd_noexec").exists(), reason="this kernel has no vm.memfd_noexec")
-def test_where_memfds_cannot_be_executed_it_runs_from_a_detached_mount(ocirun: Runtime, bundle: Bundle) -> None:
+@pytest.mark.skipif(not SYSCTL.exists(), reason="this kernel has no vm.memfd_noexec")
+def test_where_memfds_cannot_be_executed_a_detached_mount_serves(ocirun: Runtime, bundle: Bundle) -> None:
     bundle.args("readlink", "/proc/self/exe").write()
     assert ocirun.run(bundle).ok().stdout.strip() == "/bin/busybox"
     command = (*NO_MEMFD, *ocirun.command("run", "--bundle", str(bundle.path), new_id()))
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "/bin/busybox"), done.stderr
 
 

@@ -153,12 +153,25 @@ def test_a_signal_that_was_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_completed_task_gives_its_value() -> None:
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """What a command leaves caught at its end is put back."""
+    before = {signum: signal.getsignal(signum) for signum in ENDING}
+    yield
+    os.close(signal.set_wakeup_fd(-1))
+    for signum, action in before.items():
+        signal.signal(signum, action)
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_completed_task_gives_its_value_and_later_signals_change_nothing() -> None:
     def task() -> Task[int]:
         yield Wait(until=time.monotonic())
         return 7
 
     assert complete(task()) == 7
+    for signum in ENDING:
+        send(signum)
 
 
 def test_forwarded_are_no_signals_that_cannot_be_caught_or_tell_of_our_own_faults() -> None:

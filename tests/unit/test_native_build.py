@@ -14,11 +14,20 @@ from ocirun.native import build
 from ocirun.native.build_id import HELPER_BUILD_ID
 
 
+def nothing(name: str) -> None:
+    """Finds no program and no module."""
+    del name
+
+
 def without_musl(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with gcc and its own static C library, nothing else."""
     which = shutil.which
-    monkeypatch.setattr(shutil, "which", lambda name: None if name == "musl-gcc" else which(name))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+
+    def without(name: str) -> str | None:
+        return None if name == "musl-gcc" else which(name)
+
+    monkeypatch.setattr(shutil, "which", without)
+    monkeypatch.setattr(importlib.util, "find_spec", nothing)
 
 
 def test_the_build_id_is_the_one_that_readelf_shows() -> None:
@@ -43,8 +52,8 @@ def test_gcc_alone_builds_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_compiler_at_all_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(shutil, "which", nothing)
+    monkeypatch.setattr(importlib.util, "find_spec", nothing)
     with pytest.raises(build.BuildError, match="install musl-tools"):
         build.compile_launcher(tmp_path / "launcher", "/nonexistent")
 
