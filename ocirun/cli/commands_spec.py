@@ -7,22 +7,18 @@ import os
 from ocirun.cli.output import write_whole
 from ocirun.cli.where import bundle_of
 from ocirun.errors import UsageError
-from ocirun.jsontext import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ocirun.cli.parse import Invocation
     from ocirun.cli.report import Reporter
-
 
 _SOURCE = "default-config.json"
 
 
 def command(invocation: Invocation, _reporter: Reporter) -> int:
     """Writes the default config.json into the bundle; raises UsageError when there is one, or it cannot."""
-    text = default_config(unified=os.path.exists("/sys/fs/cgroup/cgroup.controllers"))
+    text = default_config()
     path = os.path.join(bundle_of(invocation), "config.json")
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -39,13 +35,7 @@ def command(invocation: Invocation, _reporter: Reporter) -> int:
     return 0
 
 
-def default_config(*, unified: bool) -> str:
-    """The text of runc's default config.json; where cgroup2 is alone, with a cgroup namespace, as runc
-    does."""
+def default_config() -> str:
+    """The text of runc's default config.json on a cgroup2 host, whatever the host: we know no other cgroups."""
     with open(os.path.join(os.path.dirname(__file__), _SOURCE), encoding="utf-8") as source:
-        text = source.read()
-    if not unified:
-        return text
-    config: Any = loads(text)
-    config["linux"]["namespaces"].append({"type": "cgroup"})
-    return dumps(config, indent="\t")
+        return source.read()

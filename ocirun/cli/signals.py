@@ -108,8 +108,8 @@ class Inbox:
 def complete(task: Task[T]) -> T:
     """Drives ``task`` to its end; a signal that ends the command raises Interrupted into it first.
 
-    What arrives after the end is caught and changes nothing: a command that did its work must not look as if a
-    signal had kept it from that.  So the inbox stays open until the process ends.
+    What arrives after the end is caught and changes nothing: a command that did its work must not look as if
+    a signal had kept it from that.  So the inbox stays open until the process ends.
     """
     return drive(task, Inbox().waiter)
 

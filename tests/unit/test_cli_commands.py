@@ -15,7 +15,6 @@ import pytest
 from conformance import peers
 from ocirun.cli import generate
 from ocirun.cli.commands_list import as_json, as_table
-from ocirun.cli.commands_spec import default_config
 from ocirun.cli.main import execute
 from ocirun.cli.parse import Invocation, parse
 from ocirun.cli.where import bundle_of, store_of
@@ -139,15 +138,6 @@ def test_spec_says_why_it_cannot_write(tmp_path: Path, capfd: pytest.CaptureFixt
     assert "none/config.json: No such file or directory" in capfd.readouterr().err
 
 
-def test_where_cgroup2_is_alone_the_default_has_a_cgroup_namespace() -> None:
-    plain, unified = (json.loads(default_config(unified=unified)) for unified in (False, True))
-    assert unified["linux"]["namespaces"].pop() == {"type": "cgroup"}
-    assert plain == unified
-    assert default_config(unified=True).startswith(
-        '{\n\t"ociVersion": "1.3.0",\n\t"process": {\n\t\t"terminal"'
-    )
-
-
 def test_the_default_is_that_of_runc_in_every_byte_but_its_name_and_version(tmp_path: Path) -> None:
     runc = peers.peer("runc")
     if runc is None:
@@ -157,10 +147,11 @@ def test_the_default_is_that_of_runc_in_every_byte_but_its_name_and_version(tmp_
     subprocess.run([runc, "spec"], cwd=tmp_path / "a", check=True)
     assert execute(["spec", "-b", str(tmp_path / "b")]) == 0
     theirs, ours = ((tmp_path / name / "config.json").read_text() for name in "ab")
-    version = json.loads(theirs)["ociVersion"]
-    assert ours == theirs.replace(f'"ociVersion": "{version}"', '"ociVersion": "1.3.0"').replace(
-        '"hostname": "runc"', '"hostname": "ocirun"'
-    )
+    wanted = {**json.loads(theirs), "ociVersion": "1.3.0", "hostname": "ocirun"}
+    cgroup = {"type": "cgroup"}
+    if cgroup not in wanted["linux"]["namespaces"]:  # runc leaves it out on a hybrid host
+        wanted["linux"]["namespaces"].append(cgroup)
+    assert ours == json.dumps(wanted, indent="\t", ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
