@@ -36,6 +36,6 @@ def command(invocation: Invocation, _reporter: Reporter) -> int:
 
 
 def default_config() -> str:
-    """The text of runc's default config.json on a cgroup2 host, whatever the host: we know no other cgroups."""
+    """The text of runc's default config.json on a cgroup2 host: we know no other cgroups."""
     with open(os.path.join(os.path.dirname(__file__), _SOURCE), encoding="utf-8") as source:
         return source.read()

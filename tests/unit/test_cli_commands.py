@@ -15,6 +15,7 @@ import pytest
 from conformance import peers
 from ocirun.cli import generate
 from ocirun.cli.commands_list import as_json, as_table
+from ocirun.cli.commands_spec import default_config
 from ocirun.cli.main import execute
 from ocirun.cli.parse import Invocation, parse
 from ocirun.cli.where import bundle_of, store_of
@@ -229,7 +230,7 @@ def test_run_gives_the_status_of_the_program(
 
 def bundle(directory: Path, text: str = "") -> str:
     """A bundle with the default config, or with ``text``; nothing else is in it."""
-    (directory / "config.json").write_text(text or default_config(unified=False))
+    (directory / "config.json").write_text(text or default_config())
     return str(directory)
 
 
@@ -259,7 +260,7 @@ def test_a_bundle_whose_name_is_no_id_can_be_planned(
 
 
 def test_plan_warns_of_what_looks_misspelt(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    text = default_config(unified=False).replace('"hostname"', '"hostnam"')
+    text = default_config().replace('"hostname"', '"hostnam"')
     assert execute(["plan", "-b", bundle(tmp_path, text)]) == 0
     assert "ocirun: warning: config.json:47:" in capfd.readouterr().err
 
@@ -267,7 +268,7 @@ def test_plan_warns_of_what_looks_misspelt(tmp_path: Path, capfd: pytest.Capture
 def test_plan_says_where_a_property_stands_that_is_not_built(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = default_config(unified=False).replace('"hostname": "ocirun"', '"domainname": "example"')
+    text = default_config().replace('"hostname": "ocirun"', '"domainname": "example"')
     assert execute(["plan", "-b", bundle(tmp_path, text)]) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert "config.json:47:" in line
