@@ -90,7 +90,10 @@ def read(directory: str) -> Journal:
             raise _damaged(directory, str(error)) from error
         if not _is_entry(entry):
             raise _damaged(directory, "a line is no JSON object")
-        journal.add(entry)
+        try:
+            journal.add(entry)
+        except (ValueError, KeyError) as error:
+            raise _damaged(directory, f"{line}: {error!r}") from error
     version = journal.head.get("version", VERSION)
     if version != VERSION:
         raise StateError(

@@ -7,6 +7,8 @@ import os
 
 from ocirun.errors import DriverError
 
+_SIGKILL = 9
+
 
 def make_cgroup(mount: str, path: str) -> int:
     """Makes the cgroup ``path`` below the cgroup2 ``mount``, with those above it.
@@ -53,16 +55,62 @@ def remove_if_empty(where: str, parents: int) -> None:
         where = os.path.dirname(where)
 
 
-def _check_empty(where: str) -> None:
+def signal_cgroup(where: str, signum: int) -> None:
+    """Sends a signal to each process of a cgroup and of those below it; one that is gone has nobody.
+
+    SIGKILL goes by cgroup.kill, which no fork escapes.  Raises DriverError for processes that this pid
+    namespace cannot name: cgroup.procs has 0 for them, and kill(2) would take that for our own group.
+    """
     try:
-        fd = os.open(f"{where}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _refused(error, where) from error
+        if signum == _SIGKILL:
+            _write(f"{where}/cgroup.kill", b"1")
+            return
+        for directory, _, _ in os.walk(where):
+            for pid in _read(f"{directory}/cgroup.procs").split():
+                _signal_one(int(pid), signum, directory)
+    except FileNotFoundError:
+        return
+
+
+def _signal_one(pid: int, signum: int, where: str) -> None:
+    if pid <= 0:
+        raise DriverError(
+            f"the cgroup {where} has a process of another pid namespace",
+            path=where,
+            hint="send the signal from the pid namespace in which the container was created",
+        )
     try:
-        busy = os.read(fd, 64)
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        return
+
+
+def _write(path: str, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text)
     finally:
         os.close(fd)
-    if busy:
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = b""
+        while piece := os.read(fd, 1 << 16):
+            content += piece
+        return content
+    finally:
+        os.close(fd)
+
+
+def _check_empty(where: str) -> None:
+    """Nobody may be in it nor in any below it: our delete kills them all (cgroup.events, cgroup-v2.rst)."""
+    try:
+        events = _read(f"{where}/cgroup.events")
+    except OSError as error:
+        raise _refused(error, where) from error
+    if b"populated 0\n" not in events:
         raise DriverError(
             f"the cgroup {where} has processes already",
             path=where,

@@ -81,7 +81,11 @@ class Execution:
 
 
 def execute(
-    program: Program, performers: Mapping[str, Performer], observer: Observer, execution: Execution
+    program: Program,
+    performers: Mapping[str, Performer],
+    observer: Observer,
+    execution: Execution,
+    preserve: int = 0,
 ) -> Task[None]:
     """Runs ``program`` until init waits for its start (or, without init, until all steps are done).
 
@@ -95,7 +99,7 @@ def execute(
         return
     for index, step in program.records:
         observer.before(index, step)
-    _spawn(program, execution)
+    _spawn(program, execution, preserve)
     try:
         yield from _follow(program, performers, observer, execution)
     finally:
@@ -105,7 +109,7 @@ def execute(
         yield from _reap_stage(execution)
 
 
-def _spawn(program: Program, execution: Execution) -> None:
+def _spawn(program: Program, execution: Execution, preserve: int) -> None:
     """Starts the stage with its two descriptors; everything else of ours is close-on-exec.
 
     No signal may reach it but SIGKILL: a Ctrl-C at the terminal goes to the whole foreground group, and it is
@@ -113,15 +117,17 @@ def _spawn(program: Program, execution: Execution) -> None:
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     execution.control = _socket.socket(fileno=ours.detach())
-    helper = open_helper()
-    plan = sealed(wire.encode(program), "ocirun-plan", executable=False)
-    high = [_above(fd) for fd in (theirs.detach(), plan, helper)]
+    first = 3 + preserve
+    high: list[int] = []
     try:
+        high.append(_above(theirs.detach(), first + 2))
+        high.append(_above(sealed(wire.encode(program), "ocirun-plan", executable=False), first + 2))
+        high.append(_above(open_helper(), first + 2))
         execution.stage = os.posix_spawn(
             f"/proc/self/fd/{high[2]}",
-            ["ocirun-init"],
+            ["ocirun-init", str(preserve)],
             {},
-            file_actions=[(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)],
+            file_actions=[(os.POSIX_SPAWN_DUP2, high[0], first), (os.POSIX_SPAWN_DUP2, high[1], first + 1)],
             setsigmask=_ALL_SIGNALS,
         )
     except OSError as error:
@@ -131,13 +137,14 @@ def _spawn(program: Program, execution: Execution) -> None:
             os.close(fd)
 
 
-def _above(fd: int) -> int:
-    """``fd`` moved out of the way of 3 and 4, where the helper expects its own."""
+def _above(fd: int, lowest: int) -> int:
+    """``fd`` moved out of the way of those that the helper expects at fixed places."""
     import fcntl
 
-    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
-    os.close(fd)
-    return high
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+    finally:
+        os.close(fd)
 
 
 def _follow(

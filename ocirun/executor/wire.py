@@ -1,7 +1,7 @@
 """The wire form of a plan and of the helper's reports: little-endian, 4-aligned, length-checked on both
 sides.
 
-The layout is told in docs/verbs.md and at the top of ocirun/native/helper_wire.c; the kinds of arguments are
+The layout is told in docs/verbs.md; the kinds of arguments are
 those of ocirun.plan.table.
 """
 

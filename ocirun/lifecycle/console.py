@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import os
+import time
 
 from ocirun.errors import HostError
+from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     Terminal: TypeAlias = list[int | list[bytes | int]]
 
 _CHUNK = 65536
+_PATIENCE = 10.0
+#: A survivor that keeps writing must not keep us for ever.
+_TERMINAL_HOLDS = 1 << 20
 
 
 def send_console(path: str, master: int) -> Task[None]:
@@ -24,15 +30,16 @@ def send_console(path: str, master: int) -> Task[None]:
 
     Raises HostError when nobody listens there (unix(7), SCM_RIGHTS).
     """
-    yield from ()
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+    until = time.monotonic() + _PATIENCE
     try:
-        sock.connect(path)
+        while sock.connect_ex(path) == errno.EAGAIN and time.monotonic() < until:
+            yield Wait(until=time.monotonic() + 0.01)  # its backlog is full
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
         sock.sendmsg([b"/dev/ptmx"], [rights])
     except OSError as error:
         raise HostError(
-            f"send the terminal to the console socket {path}: {error.strerror}",
+            f"send the terminal to the console socket {path}: {error.strerror or error}",
             errno=error.errno or 0,
             path=path,
             pointer="/process/terminal",
@@ -96,24 +103,44 @@ class Proxy:
     def move(self, ready: tuple[int, ...]) -> None:
         """Moves what can be moved without waiting."""
         if self._in in ready and not self._to_container:
-            self._to_container = os.read(self._in, _CHUNK)
-            if not self._to_container:
-                self._in = -1
+            self._to_container = self._read_user()
         if self.master in ready and self._to_container:
             self._to_container = self._to_container[self._write(self._to_container) :]
         if self.master in ready and not self._to_user:
             self._to_user = self._read()
-        if self._to_user:
-            self._to_user = self._to_user[os.write(1, self._to_user) :]
+        self._write_user()
 
     def drain(self) -> None:
-        """Passes on what the container wrote before it ended."""
-        while True:
+        """Passes on what the container wrote before it ended: no more than a terminal can hold."""
+        left = _TERMINAL_HOLDS
+        while left > 0:
             while self._to_user:
-                self._to_user = self._to_user[os.write(1, self._to_user) :]
+                self._write_user()
             self._to_user = self._read()
+            left -= len(self._to_user)
             if not self._to_user:
                 return
+
+    def _read_user(self) -> bytes:
+        """What our user typed; at its end, or when it is refused (EIO of an orphan), no more is asked."""
+        try:
+            data = os.read(self._in, _CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self._in = -1
+        return data
+
+    def _write_user(self) -> None:
+        """Shows what the container wrote; when nobody reads it any more (EPIPE, EIO) it is dropped."""
+        try:
+            self._to_user = self._to_user[os.write(1, self._to_user) :] if self._to_user else b""
+        except BlockingIOError:
+            return
+        except OSError:
+            self._to_user = b""
 
     def _read(self) -> bytes:
         try:

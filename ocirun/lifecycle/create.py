@@ -11,7 +11,7 @@ from ocirun import journal
 from ocirun.cgroup.files import make_cgroup
 from ocirun.errors import ConfigError, Fault, OcirunError, StateError, UsageError
 from ocirun.executor.run import Execution, Observer, execute
-from ocirun.lifecycle.process import look
+from ocirun.lifecycle.process import look, pid_namespace
 from ocirun.lifecycle.store import state_io
 from ocirun.lifecycle.undo import undo
 from ocirun.plan.compile import compile_plan
@@ -82,6 +82,7 @@ def create(store: Store, container: str, options: CreateOptions) -> Task[Contain
     directory = store.directory(container)
     document = reading.load(os.path.join(options.bundle, "config.json"))
     _check_terminal(document, options)
+    _check_preserved(options.preserve_fds)
     planned = _plan(document, container, directory, options)
     for fault in (*document.warnings, *planned.warnings):
         document.locate(fault)
@@ -117,6 +118,24 @@ def _check_terminal(document: Document, options: CreateOptions) -> None:
         )
 
 
+def _check_preserved(count: int) -> None:
+    """Raises UsageError unless all are open: what we open meanwhile must not take the place of one."""
+    for fd in range(3, 3 + count):
+        if not _is_inherited(fd):
+            raise UsageError(
+                f"descriptor {fd} of --preserve-fds {count} is not open",
+                hint="open it in the caller and let it be inherited",
+            )
+
+
+def _is_inherited(fd: int) -> bool:
+    """Whether the caller gave it to us: what we open ourselves is close-on-exec."""
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
 def _own(lock: Lock) -> None:
     """Takes the lock of the directory that was just made; only a delete can be in the way."""
     while not lock.acquire():
@@ -147,7 +166,7 @@ def _undo(lock: Lock, error: BaseException) -> Task[None]:
         return
     try:
         yield from undo(lock)
-    except OcirunError as trouble:
+    except (OcirunError, OSError) as trouble:
         error.add_note(f"while undoing: {trouble}")
 
 
@@ -188,7 +207,9 @@ def _execute(lock: Lock, document: Document, planned: Plan, options: CreateOptio
     try:
         writer.write(_head(lock.container, document, options))
         recorder = _Recorder(writer, planned, document, options.warn)
-        yield from execute(compile_plan(planned), _performers(options, writer), recorder, execution)
+        program = compile_plan(planned)
+        performers = _performers(options, writer)
+        yield from execute(program, performers, recorder, execution, options.preserve_fds)
         writer.write({"created": True})
         if options.pid_file:
             _write_pid_file(options.pid_file, execution.pid)
@@ -230,6 +251,7 @@ def _head(container: str, document: Document, options: CreateOptions) -> dict[st
         "rootfs": os.path.normpath(os.path.join(options.bundle, root)),
         "created": _now(),
         "owner": "root" if os.geteuid() == 0 else str(os.geteuid()),
+        "pids": pid_namespace(),
         "program": process["args"][0] if process and process.get("args") else "",
         "annotations": config.get("annotations", {}),
     }
@@ -257,14 +279,23 @@ def _write_pid_file(path: str, pid: int) -> None:
     """The bare number, whole or not at all: written beside and renamed."""
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
     try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        _remove(beside)
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             os.write(fd, str(pid).encode())
         finally:
             os.close(fd)
         os.rename(beside, path)
     except OSError as error:
+        _remove(beside)
         raise state_io(error, "write the pid file", path) from error
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 def _performers(options: CreateOptions, writer: journal.Writer) -> dict[str, Performer]:

@@ -29,12 +29,16 @@ def delete(store: Store, container: str, force: bool) -> Task[None]:
             return
         raise
     try:
-        now = State(container, journal.read(lock.path))
-        if now.status == RUNNING and not force:
-            raise StateError(
-                f"cannot delete container {container} that is not stopped: {now.status}",
-                hint=f"stop it with `ocirun kill {container} KILL`, or use --force",
-            )
+        if not force:
+            _check_stopped(State(container, journal.read(lock.path)))
         yield from undo(lock)
     finally:
         lock.close()
+
+
+def _check_stopped(now: State) -> None:
+    if now.status == RUNNING:
+        raise StateError(
+            f"cannot delete container {now.id} that is not stopped: {now.status}",
+            hint=f"stop it with `ocirun kill {now.id} KILL`, or use --force",
+        )

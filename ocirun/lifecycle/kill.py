@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from ocirun import journal
+from ocirun.cgroup.files import signal_cgroup
 from ocirun.lifecycle.process import not_running, open_pidfd, send_signal
 from ocirun.lifecycle.state import STOPPED, state
+from ocirun.lifecycle.store import unknown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,13 +20,14 @@ def kill(store: Store, container: str, signum: int, every: bool) -> Task[None]:
     """Sends ``signum`` to init, or with ``every`` to each process of the container's cgroup.
 
     Takes no lock: a signal must get through while a slow start or delete holds it.
-    Raises StateError "container not running" for a stopped one.
+    Raises StateError "container not running" for a stopped one, but not with
+    ``every``: that nobody is left is then as good, as with runc.
     """
     yield from ()
-    now = state(store, container)
     if every:
-        _kill_all(store.directory(container), signum)
+        _kill_all(store, container, signum)
         return
+    now = state(store, container)
     pidfd = open_pidfd(now.pid, now.start) if now.status != STOPPED else -1
     if pidfd < 0:
         raise not_running()
@@ -34,23 +37,10 @@ def kill(store: Store, container: str, signum: int, every: bool) -> Task[None]:
         os.close(pidfd)
 
 
-def _kill_all(directory: str, signum: int) -> None:
+def _kill_all(store: Store, container: str, signum: int) -> None:
+    directory = store.directory(container)
+    if not os.path.isdir(directory):
+        raise unknown(container)
     for trace in journal.read(directory).traces:
         if trace.undo == "remove_cgroup":
-            _kill_cgroup(f"{trace.args[0]!s}{trace.args[1]!s}", signum)
-
-
-def _kill_cgroup(path: str, signum: int) -> None:
-    try:
-        fd = os.open(f"{path}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        pids = [int(pid) for pid in os.read(fd, 1 << 20).split()]
-    finally:
-        os.close(fd)
-    for pid in pids:
-        try:
-            os.kill(pid, signum)
-        except ProcessLookupError:
-            continue
+            signal_cgroup(f"{trace.args[0]!s}{trace.args[1]!s}", signum)

@@ -54,6 +54,11 @@ def look(pid: int) -> Process | None:
         os.close(fd)
 
 
+def pid_namespace() -> str:
+    """Which pid namespace our pids belong to (pid_namespaces(7))."""
+    return os.readlink("/proc/self/ns/pid")
+
+
 def open_pidfd(pid: int, start: str) -> int:
     """A pidfd of the process with that pid and start time; -1 when it is gone (pidfd_open(2)).
 

@@ -47,17 +47,18 @@ def run(
     start fails is deleted.
     """
     made = yield from create(store, container, options)
-    proxy = Proxy(made.console) if made.console >= 0 else None
+    proxy: Proxy | None = None
     try:
-        try:
-            yield from start(store, container)
-        except BaseException as error:
-            yield from _delete_failed(store, container, error)
-            raise
+        if made.console >= 0:
+            proxy = Proxy(made.console)
+        yield from start(store, container)
         if detach:
             return 0
         signals.hand_over()
         status = yield from _accompany(made, proxy, signals)
+    except BaseException as error:
+        yield from _delete_failed(store, container, error)
+        raise
     finally:
         if proxy is not None:
             proxy.close()

@@ -6,7 +6,7 @@ import os
 
 from ocirun import SPEC_VERSION, journal
 from ocirun.errors import StateError
-from ocirun.lifecycle.process import WAITING_COMM, look
+from ocirun.lifecycle.process import WAITING_COMM, look, pid_namespace
 from ocirun.lifecycle.store import unknown
 
 TYPE_CHECKING = False
@@ -61,6 +61,11 @@ def _status(entries: Journal) -> str:
     """The comm of init tells created from running, whatever a command that died in between wrote."""
     if not entries.pid:
         return CREATING
+    if entries.head.get("pids") != pid_namespace():
+        raise StateError(
+            "the container was created in another pid namespace: its processes cannot be told from here",
+            hint="run the command in the namespace that created it, or `delete --force`",
+        )
     process = look(entries.pid)
     if process is None or process.dead or process.start != entries.start:
         return STOPPED

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
-_LONGEST = 1024
+_LONGEST = 255  # NAME_MAX: it is the name of a directory
 _PATIENCE, _PAUSE = 30.0, 0.005
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -81,7 +81,13 @@ class Store:
             ) from None
         except OSError as error:
             raise state_io(error, "make the state directory", path) from error
-        return Lock(path, os.open(path, _DIRECTORY), container)
+        try:
+            return Lock(path, os.open(path, _DIRECTORY), container)
+        except FileNotFoundError:
+            raise StateError(f"container {container} was deleted while it was being created") from None
+        except OSError as error:
+            os.rmdir(path)
+            raise state_io(error, "open the state directory", path) from error
 
     def lock(self, container: str) -> Task[Lock]:
         """Waits for the lock of an existing container; raises StateError when there is none of that id."""

@@ -7,8 +7,9 @@ import time
 
 from ocirun import journal
 from ocirun.cgroup.files import remove_if_empty
+from ocirun.errors import StateError
 from ocirun.executor.run import Execution, Observer, execute
-from ocirun.lifecycle.process import is_dead, open_pidfd
+from ocirun.lifecycle.process import is_dead, open_pidfd, pid_namespace, send_signal
 from ocirun.plan import steps
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.model import LIFECYCLE, Plan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 _PATIENCE = 10.0
+_SIGKILL = 9
 
 
 def inverse(entries: Journal) -> list[Step]:
@@ -67,13 +69,25 @@ def undo(lock: Lock) -> Task[None]:
 
 
 def _gone(entries: Journal) -> Task[None]:
-    """Waits until init has ended and reaps it where it is our child."""
+    """Kills init, waits until it has ended and reaps it where it is our child.
+
+    cgroup.kill has reached it already, unless somebody moved it to another cgroup.  Raises StateError for one
+    that does not die.
+    """
+    if entries.head.get("pids") != pid_namespace():
+        return  # our pids are others; cgroup.kill has waited for the end of all
     pidfd = open_pidfd(entries.pid, entries.start)
     if pidfd < 0:
         return
     try:
         if not is_dead(pidfd):
+            send_signal(pidfd, _SIGKILL)
             yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
+        if not is_dead(pidfd):
+            raise StateError(
+                f"init, pid {entries.pid}, does not die",
+                hint=f"/proc/{entries.pid}/stack tells where it hangs; delete again when it is gone",
+            )
         reap(pidfd)
     finally:
         os.close(pidfd)

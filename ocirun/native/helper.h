@@ -13,8 +13,6 @@
 
 #include "verbs.h"
 
-enum { CONTROL_FD = 3, PLAN_FD = 4 };
-
 enum report_kind {
     REPORT_BORN = 1,
     REPORT_FAILED = 2,

@@ -44,15 +44,20 @@ void run_make_device(const struct make_device_args *args) {
     close_fd(parent);
 }
 
-/* Whether a link to target is there already; whatever else is there but a directory is taken away. */
+/* Whether a link to target is there already; another link or a device is taken away, nothing else is. */
 static bool same_link(int parent, const char *name, const char *target, const char *path) {
     char found[PATH_MAX];
     ssize_t length = readlinkat(parent, name, found, sizeof found);
+    struct stat facts;
 
     if (length >= 0 && (size_t)length == strlen(target) && !memcmp(found, target, (size_t)length))
         return true;
+    if (fstatat(parent, name, &facts, AT_SYMLINK_NOFOLLOW) < 0)
+        fail_errno("fstatat", path);
+    if (!S_ISLNK(facts.st_mode) && !S_ISCHR(facts.st_mode))
+        fail(EEXIST, "symlinkat", path);
     if (unlinkat(parent, name, 0) < 0)
-        fail(errno == EISDIR ? EEXIST : errno, "symlinkat", path);
+        fail_errno("unlinkat", path);
     return false;
 }
 

@@ -72,8 +72,9 @@ void run_own_stdio(const struct own_stdio_args *args) {
     for (int fd = 0; fd < 3; fd++) {
         if (fstat(fd, &facts) < 0)
             fail_errno("fstat", "standard input, output or error");
-        /* /dev/null is the host's: its owner would change for everybody (CVE-2026-88265) */
-        if (facts.st_uid == args->uid || (S_ISCHR(facts.st_mode) && facts.st_rdev == makedev(1, 3)))
+        /* /dev/null and its like are the host's: their owner would change for everybody (CVE-2026-88265); a
+         * terminal is the caller's, and the program must be able to open it again */
+        if (facts.st_uid == args->uid || S_ISBLK(facts.st_mode) || (S_ISCHR(facts.st_mode) && !isatty(fd)))
             continue;
         if (fchown(fd, args->uid, (gid_t)-1) < 0 && errno != EPERM && errno != EROFS && errno != EINVAL)
             fail_errno("fchown", "standard input, output or error");

@@ -12,7 +12,9 @@
 
 #include "helper.h"
 
-struct helper helper = {.control = CONTROL_FD, .root = -1};
+enum { PRESERVED_MAX = 65536 };
+
+struct helper helper = {.root = -1};
 
 /* A slot must never become 0, 1 or 2: those stay open in the container. */
 static void fill_stdio(void) {
@@ -25,19 +27,19 @@ static void fill_stdio(void) {
             fail_errno("open", "/dev/null");
 }
 
-static void take_plan(void) {
+static void take_plan(int fd) {
     struct stat facts;
     const char *wrong;
     void *data;
 
-    if (fstat(PLAN_FD, &facts) < 0)
+    if (fstat(fd, &facts) < 0)
         fail_errno("fstat", "the plan");
     if (facts.st_size < PLAN_HEADER || facts.st_size > PLAN_SIZE_MAX)
         fail(EPROTO, "plan", "not a plan");
-    data = mmap(NULL, (size_t)facts.st_size, PROT_READ, MAP_PRIVATE, PLAN_FD, 0);
+    data = mmap(NULL, (size_t)facts.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED)
         fail_errno("mmap", "the plan");
-    close_fd(PLAN_FD);
+    close_fd(fd);
     wrong = plan_open(&helper.plan, data, (size_t)facts.st_size, &helper.step);
     if (wrong)
         fail(EPROTO, "plan", wrong);
@@ -62,18 +64,29 @@ static void check_control(void) {
     int kind;
     socklen_t size = sizeof kind;
 
-    if (getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &kind, &size) < 0 || kind != SOCK_SEQPACKET)
+    if (getsockopt(helper.control, SOL_SOCKET, SO_TYPE, &kind, &size) < 0 || kind != SOCK_SEQPACKET)
         _exit(2);
-    if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)
+    if (fcntl(helper.control, F_SETFD, FD_CLOEXEC) < 0)
         _exit(2);
 }
 
-int main(void) {
+/* The control socket and the plan come as the two descriptors behind 0, 1, 2 and those that the caller wants
+ * preserved, whose number is our only argument. */
+static unsigned preserved(int argc, char **argv) {
+    unsigned count = 0;
+
+    for (const char *c = argc > 1 ? argv[1] : ""; *c >= '0' && *c <= '9' && count < PRESERVED_MAX; c++)
+        count = count * 10 + (unsigned)(*c - '0');
+    return count;
+}
+
+int main(int argc, char **argv) {
     union verb_args args;
     struct record record;
 
+    helper.control = (int)(3 + preserved(argc, argv));
     check_control();
-    take_plan();
+    take_plan(helper.control + 1);
     fill_stdio();
     make_arena();
     helper.umask = umask(0);

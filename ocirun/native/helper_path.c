@@ -176,5 +176,7 @@ int make_parent(const char *path, const char **name) {
     memcpy(parent, path, start);
     parent[start] = '\0';
     *name = path + start;
-    return make_in_root(parent, S_IFDIR, 0755, false);
+    /* devices and links go where the path says: an image whose /dev is a link must not send them, and what
+     * they replace, elsewhere (CVE-2026-41579) */
+    return make_in_root(parent, S_IFDIR, 0755, true);
 }

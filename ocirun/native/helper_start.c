@@ -235,7 +235,8 @@ void run_await_start(const struct await_start_args *args) {
     report(REPORT_READY, 0, 0, "", "", NULL, 0);
     close_fd(helper.control);
     helper.control = -1;
-    reset_signals(); /* a container that waits can be killed by any signal */
+    reset_signals(); /* as the program will find them; the first process of a pid namespace ignores defaults
+                      */
     while ((got = read(gate, &byte, 1)) < 0 && errno == EINTR)
         continue;
     if (got != 1)

@@ -3,7 +3,7 @@
 ``python -m ocirun.plan.generate`` makes from it the C enum and decoder of the helper, the constructors in
 ``steps.py``, the facts the linter uses and the page docs/verbs.md.  Nothing on the hot path imports this.
 
-Kinds of arguments (the wire form of each is in ocirun/executor/wire.py and ocirun/native/helper_wire.c):
+Kinds of arguments (the wire form of each is in ocirun/plan/wire.md):
 
 ========  =====================================================================
 ``u32``   unsigned, 32 bits

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "plan"]
 
+#: The index of a step has 16 bits on the wire; the rest is for rendezvous.
+LONGEST = 60000
+
 
 def plan(config: Config, host: Host, options: Options) -> Plan:
     """The plan that creates the container ``options.id`` from ``config`` on ``host``.
@@ -44,6 +47,8 @@ def plan(config: Config, host: Host, options: Options) -> Plan:
     scope.check(draft)
     steps = _outside_and_root(draft) + _inside(draft)
     _check_texts(draft, steps)
+    if len(steps) > LONGEST:
+        draft.fault("", None, f"needs {len(steps)} steps, more than the {LONGEST} of the longest plan")
     draft.settle()
     return Plan(options.id, steps, draft.warnings)
 

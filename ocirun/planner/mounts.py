@@ -79,16 +79,19 @@ def _new(pointer: str, mount: Mount, kind: str, options: MountOptions) -> Step:
     attributes = options.top.set | options.below.set
     if is_late_readonly(mount):
         attributes &= ~RDONLY
-    data = [word for _, word in options.data] + [name for name, on in options.flags.items() if on]
+    # the kernel took them as one text, split at commas; now each has a call of its own
+    data = [part for _, word in options.data for part in ([word] if "\\," in word else word.split(","))]
+    data += [name for name, on in options.flags.items() if on]
+    target = clean(mount["destination"])
     return steps.mount(
         fstype="cgroup2" if kind in _CGROUPS else kind,
         source=mount.get("source", ""),
-        target=clean(mount["destination"]),
+        target=target,
         options=data,
         set=attributes,
         clear=0,
         propagation=options.propagation,
-        plain=int(kind in _PLAIN),
+        plain=int(kind in _PLAIN or target == "/dev" or target.startswith("/dev/")),
         pointer=pointer,
     )
 

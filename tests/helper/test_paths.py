@@ -137,21 +137,20 @@ def test_what_is_not_devpts_gives_no_terminal(place: Place, launch: Callable[...
     assert (report.errno, report.operation) == (errno.ENODEV, "check of devpts")
 
 
-def test_links_are_kept_replaced_or_refused(place: Place, launch: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("taken", ["directory", "file"])
+def test_links_are_kept_replaced_or_refused(taken: str, place: Place, launch: Callable[..., Run]) -> None:
     dev = place.rootfs / "dev"
     (dev / "same").symlink_to("/target")
     kept = (dev / "same").lstat().st_ino
     (dev / "other").symlink_to("/elsewhere")
-    (dev / "file").write_text("")
     links = [
-        verb.make_symlink(target="/target", path=f"/dev/{n}", pointer="")
-        for n in ("same", "other", "file", "new")
+        verb.make_symlink(target="/target", path=f"/dev/{n}", pointer="") for n in ("same", "other", "new")
     ]
-    (dev / "directory").mkdir()
-    refused = verb.make_symlink(target="/target", path="/dev/directory", pointer="")
+    (dev / taken).mkdir() if taken == "directory" else (dev / taken).write_text("precious")
+    refused = verb.make_symlink(target="/target", path=f"/dev/{taken}", pointer="")
     report = launch(plans.small(place, "true", [*links, refused])).until(wire.FAILED)
-    assert (report.errno, report.path) == (errno.EEXIST, "/dev/directory")
-    assert all(os.readlink(dev / name) == "/target" for name in ("same", "other", "file", "new"))
+    assert (report.errno, report.path) == (errno.EEXIST, f"/dev/{taken}")
+    assert all(os.readlink(dev / name) == "/target" for name in ("same", "other", "new"))
     assert (dev / "same").lstat().st_ino == kept
 
 

@@ -15,10 +15,12 @@ def test_it_counts_from_the_last_one_up(tmp_path: Path) -> None:
     assert make_cgroup(str(tmp_path), "/a/b/d") == 1
 
 
-@pytest.mark.parametrize(("procs", "raises"), [("", False), ("17\n", True)])
-def test_one_that_was_there_must_be_empty(procs: str, raises: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("events", "raises"), [("populated 0\nfrozen 0\n", False), ("populated 1\nfrozen 0\n", True)]
+)
+def test_one_that_was_there_must_be_empty(events: str, raises: bool, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "cgroup.procs").write_text(procs)
+    (tmp_path / "a" / "cgroup.events").write_text(events)
     if raises:
         with pytest.raises(DriverError, match="processes already"):
             make_cgroup(str(tmp_path), "/a")

@@ -21,6 +21,7 @@ from ocirun.cli.parse import Invocation, parse
 from ocirun.cli.where import bundle_of, store_of
 from ocirun.errors import UsageError
 from ocirun.journal import Journal
+from ocirun.lifecycle.process import pid_namespace
 from ocirun.lifecycle.state import State
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def stopped(container: str, **head: object) -> State:
             "created": "2026-01-02T03:04:05Z",
             "owner": "root",
             "annotations": {},
+            "pids": pid_namespace(),
             **head,
         }
     )
@@ -148,7 +150,8 @@ def test_the_default_is_that_of_runc_in_every_byte_but_its_name_and_version(tmp_
     subprocess.run([runc, "spec"], cwd=tmp_path / "a", check=True)
     assert execute(["spec", "-b", str(tmp_path / "b")]) == 0
     theirs, ours = ((tmp_path / name / "config.json").read_text() for name in "ab")
-    wanted = {**json.loads(theirs), "ociVersion": "1.3.0", "hostname": "ocirun"}
+    wanted = json.loads(theirs)
+    wanted.update(ociVersion="1.3.0", hostname="ocirun")
     cgroup = {"type": "cgroup"}
     if cgroup not in wanted["linux"]["namespaces"]:  # runc leaves it out on a hybrid host
         wanted["linux"]["namespaces"].append(cgroup)

@@ -39,7 +39,7 @@ def test_a_line_cut_short_had_not_begun(tmp_path: Path) -> None:
     assert journal.read(str(tmp_path)).pid == 0
 
 
-@pytest.mark.parametrize("line", ["{]", "[]"])
+@pytest.mark.parametrize("line", ["{]", "[]", '{"cgroups_made":null}', '{"born":1}'])
 def test_a_damaged_line_is_told_with_the_way_out(line: str, tmp_path: Path) -> None:
     (tmp_path / "journal").write_text(line + "\n")
     with pytest.raises(StateError, match="damaged") as caught:

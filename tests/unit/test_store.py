@@ -11,12 +11,12 @@ from ocirun.lifecycle.store import Store, check_id
 from ocirun.waiting import Wait, drive
 
 
-@pytest.mark.parametrize("good", ["a", "A-1_2+3.4", "0", "a" * 1024])
+@pytest.mark.parametrize("good", ["a", "A-1_2+3.4", "0", "a" * 255])
 def test_an_id_as_runc_knows_it_is_taken(good: str) -> None:
     check_id(good)
 
 
-@pytest.mark.parametrize("bad", ["", "a/b", "..", ".hidden", "a b", "é", "a" * 1025, "a\0b"])
+@pytest.mark.parametrize("bad", ["", "a/b", "..", ".hidden", "a b", "é", "a" * 256, "a\0b"])
 def test_another_id_is_refused_with_the_rule(bad: str) -> None:
     with pytest.raises(StateError) as caught:
         check_id(bad)
