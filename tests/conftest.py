@@ -5,9 +5,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 _CHECKOUT = str(Path(__file__).parents[1])
 if _CHECKOUT not in sys.path:
     sys.path.insert(0, _CHECKOUT)
+
+
+def pytest_configure() -> None:
+    """A job in the background of a shell ignores SIGINT and SIGQUIT, and so would all we start."""
+    for signum, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            signal.signal(signum, action)
