@@ -77,23 +77,19 @@ class Journal:
         self.started = self.started or "started" in entry
 
 
-def read(directory: str) -> Journal:
+def read(directory: str, *, lenient: bool = False) -> Journal:
     """The journal in ``directory``; an empty one where the creator died before it wrote the head.
 
-    Raises StateError when it cannot be read or was written by a newer version.
+    Raises StateError when it cannot be read, is damaged or was written by another version; ``lenient`` passes
+    over damaged lines, for a delete that must go on with what is left.
     """
     journal = Journal()
     for line in _lines(os.path.join(directory, "journal")):
         try:
-            entry = loads(line)
-        except ValueError as error:
-            raise _damaged(directory, str(error)) from error
-        if not _is_entry(entry):
-            raise _damaged(directory, "a line is no JSON object")
-        try:
-            journal.add(entry)
+            _take(journal, line)
         except (ValueError, KeyError) as error:
-            raise _damaged(directory, f"{line}: {error!r}") from error
+            if not lenient:
+                raise _damaged(directory, line) from error
     version = journal.head.get("version", VERSION)
     if version != VERSION:
         raise StateError(
@@ -104,12 +100,19 @@ def read(directory: str) -> Journal:
     return journal
 
 
-def _damaged(directory: str, why: str) -> StateError:
+def _take(journal: Journal, line: str) -> None:
+    entry = loads(line)
+    if not _is_entry(entry):
+        raise ValueError("no JSON object")
+    journal.add(entry)
+
+
+def _damaged(directory: str, line: str) -> StateError:
     return StateError(
-        f"the journal in {directory} is damaged: {why}",
+        f"the journal in {directory} is damaged: {line[:80]}",
         path=directory,
         code="state-io",
-        hint="its lines still tell what was made: undo that by hand, then remove the directory",
+        hint="`ocirun delete --force` undoes what its other lines tell",
     )
 
 

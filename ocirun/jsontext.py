@@ -56,6 +56,8 @@ def loads(text: str | bytes) -> object:
         raise ValueError(f"a JSON value is missing at character {stop.value}") from None
     except RecursionError:
         raise ValueError("the JSON text is nested too deeply") from None
+    except SystemError:  # to raise its error the scanner wants json.decoder, which is not loaded
+        raise ValueError("this is no JSON text") from None
     rest = text[end:].strip(_BLANK)
     if rest:
         raise ValueError(f"more text follows the JSON value: {rest[:20]!r}")

@@ -18,7 +18,11 @@ _SYNONYMS = {"IOT": 6, "CLD": 17, "POLL": 29, "UNUSED": 31, "RTMIN": RTMIN, "RTM
 
 def signal_number(text: str) -> int:
     """The number of a signal by its number or its name, with or without SIG, in either case, RTMIN+N and
-    RTMAX-N too; raises UsageError."""
+    RTMAX-N too; raises UsageError.  0 is no signal but asks whether there is somebody to send one to
+    (kill(2)).
+    """
+    if text == "0":
+        return 0
     number = int(text) if text.isascii() and text.isdigit() else _by_name(text.upper().removeprefix("SIG"))
     if not 0 < number <= RTMAX:
         raise UsageError(f"unknown signal {text!r}", hint=_hint(text))

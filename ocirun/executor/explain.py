@@ -80,6 +80,8 @@ def failed_step(program: Program, report: Report) -> OcirunError:
         return _no_program(str(step.args[0]), report)
     name = errno.errorcode.get(report.errno, str(report.errno))
     what = _describe(step) if step is not None else "read the plan"
+    if step is not None and step.verb == "attach_root":
+        what, report.path = f"attach root {_root_of(program)}", _root_of(program)
     detail = f" ({_detail(report)})" if _detail(report) else ""
     verb = step.verb if step is not None else ""
     hint = HINTS.get((verb, report.errno)) or HINTS.get(("", report.errno), "")
@@ -105,6 +107,16 @@ def _step(program: Program, index: int) -> Step | None:
     return None
 
 
+def _root_of(program: Program) -> str:
+    """The path on the host of the root file system, which init knows only as a slot."""
+    paths = [
+        str(step.args[0])
+        for _, step in program.records
+        if step.verb == "open_tree" and step.args[2] == "root"
+    ]
+    return paths[0] if paths else "root"
+
+
 def _describe(step: Step) -> str:
     from ocirun.plan.show import describe
 
@@ -124,9 +136,10 @@ def _no_program(name: str, report: Report) -> StepError:
             "look into the image for it, or set PATH in process.env",
             report.step,
         )
-    hint = "it has no execute permission for the user of the process: chmod +x in the image"
     if report.errno == errno.EISDIR:
-        hint = "it is a directory"
+        message, hint = f'exec: "{name}": is a directory', "name a program in it"
+        return _exec_error(message, report.errno, "program-not-executable", name, hint, report.step)
+    hint = "it has no execute permission for the user of the process: chmod +x in the image"
     return _exec_error(f'exec: "{name}": permission denied', report.errno, "program-not-executable",
                        report.path or name, hint, report.step)  # fmt: skip
 

@@ -33,8 +33,10 @@ def send_console(path: str, master: int) -> Task[None]:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
     until = time.monotonic() + _PATIENCE
     try:
-        while sock.connect_ex(path) == errno.EAGAIN and time.monotonic() < until:
+        while (number := sock.connect_ex(path)) == errno.EAGAIN and time.monotonic() < until:
             yield Wait(until=time.monotonic() + 0.01)  # its backlog is full
+        if number:
+            raise OSError(number, os.strerror(number))  # noqa: TRY301 - told like the others below
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
         sock.sendmsg([b"/dev/ptmx"], [rights])
     except OSError as error:

@@ -31,7 +31,7 @@ def delete(store: Store, container: str, force: bool) -> Task[None]:
     try:
         if not force:
             _check_stopped(State(container, journal.read(lock.path)))
-        yield from undo(lock)
+        yield from undo(lock, lenient=force)
     finally:
         lock.close()
 

@@ -6,15 +6,15 @@ import os
 
 from ocirun import SPEC_VERSION, journal
 from ocirun.errors import StateError
+from ocirun.journal import Journal
 from ocirun.lifecycle.process import WAITING_COMM, look, pid_namespace
-from ocirun.lifecycle.store import unknown
+from ocirun.lifecycle.store import state_io, unknown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirun.journal import Journal
     from ocirun.lifecycle.store import Store
 
-CREATING, CREATED, RUNNING, STOPPED = "creating", "created", "running", "stopped"
+CREATING, CREATED, RUNNING, STOPPED, UNKNOWN = "creating", "created", "running", "stopped", "unknown"
 
 
 class State:
@@ -79,18 +79,27 @@ def _status(entries: Journal) -> str:
 def state(store: Store, container: str) -> State:
     """The state of ``container``; raises StateError when there is none of that id."""
     directory = store.directory(container)
-    if not os.path.isdir(directory):
-        raise unknown(container)
+    try:
+        os.stat(f"{directory}/.")
+    except (FileNotFoundError, NotADirectoryError):
+        raise unknown(container) from None
+    except OSError as error:
+        raise state_io(error, "open the state directory", directory) from error
     return State(container, journal.read(directory))
 
 
 def containers(store: Store) -> list[State]:
-    """The states of all containers, sorted by id; one that vanishes meanwhile is left out."""
+    """The states of all containers, sorted by id; one that vanishes meanwhile is left out.
+
+    One whose state cannot be told (a damaged journal, another version, another pid namespace) has the status
+    unknown, and hides nobody else.
+    """
     found: list[State] = []
     for container in store.ids():
         try:
             found.append(state(store, container))
         except StateError as error:
             if error.code not in ("container-unknown", "container-id-invalid"):
-                raise
+                found.append(State(container, Journal()))
+                found[-1].status = UNKNOWN
     return found

@@ -65,6 +65,8 @@ class Store:
             names = os.listdir(self.root)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise state_io(error, "list the state directory", self.root) from error
         return sorted(name for name in names if not name.startswith("."))
 
     def make(self, container: str) -> Lock:

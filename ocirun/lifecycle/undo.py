@@ -51,13 +51,14 @@ def _cgroups(entries: Journal) -> list[tuple[str, int]]:
     ]
 
 
-def undo(lock: Lock) -> Task[None]:
+def undo(lock: Lock, *, lenient: bool = False) -> Task[None]:
     """Undoes all of the container held by ``lock`` and removes its state directory.
 
+    ``lenient`` goes on with what a damaged journal still tells.
     Can be repeated: each inverse takes what is gone already as done.  Raises StepError or DriverError for
     what cannot be undone; the state directory then stays, so that it can be tried again.
     """
-    entries = journal.read(lock.path)
+    entries = journal.read(lock.path, lenient=lenient)
     if entries.cgroups_made < 0:
         # make_cgroup did not come to its end, so nobody of ours is in there: who is, must not be killed
         for where, parents in _cgroups(entries):

@@ -119,7 +119,7 @@ static int try_program(void) {
     if (stat(program, &facts) < 0)
         return errno;
     if (!S_ISREG(facts.st_mode))
-        return EACCES;
+        return S_ISDIR(facts.st_mode) ? EISDIR : EACCES;
     if (syscall(SYS_faccessat2, AT_FDCWD, program, X_OK, AT_EACCESS) < 0)
         return errno;
     return 0;

@@ -122,7 +122,7 @@ def test_a_working_directory_by_a_magic_link_is_refused(place: Place, launch: Ca
         ("/nowhere", "/bin", errno.ENOENT, "/nowhere"),
         ("plain", "/none:/bin", errno.EACCES, "/bin/plain"),
         ("private", "/bin", errno.EACCES, "/bin/private"),
-        ("/bin", "/bin", errno.EACCES, "/bin"),
+        ("/bin", "/bin", errno.EISDIR, "/bin"),
         ("", "/bin", errno.ENOENT, ""),
     ],
 )

@@ -200,6 +200,9 @@ def test_a_mount_point_that_cannot_be_made(runtime: Runtime, bundle: Bundle, com
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_caller_who_is_not_root(runtime: Runtime, bundle: Bundle, command: str) -> None:
+    for above in runtime.program.parents:
+        if not above.stat().st_mode & 0o001:
+            pytest.skip(f"nobody but root may search {above}, above {runtime.program.name}")
     runtime.prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
     runtime.root.chmod(0o777)
     runtime.scratch.chmod(0o777)

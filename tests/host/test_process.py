@@ -153,7 +153,8 @@ def test_signals_are_neither_ignored_nor_blocked(runtime: Runtime, bundle: Bundl
     runtime.prefix = ("sh", "-c", 'trap "" PIPE USR1; exec "$@"', "sh")
     status = observe.status(runtime.running(bundle.sleeping()).pid)
     assert int(status["SigBlk"], 16) == 0
-    assert int(status["SigIgn"], 16) == 0
+    # 32 and 33 are the C library's own: whoever started the tests may have left them ignored
+    assert int(status["SigIgn"], 16) & ~0x180000000 == 0
 
 
 def test_hangup_and_interrupt_are_not_ignored_either(ocirun: Runtime, bundle: Bundle) -> None:
