@@ -69,7 +69,7 @@ def main(what: str, root: str, container: str, bundle: str, index: str) -> None:
 
     setattr(creation, "compile_plan", compiled)  # noqa: B010 - the name is not exported
     setattr(creation, "_performers", with_die)  # noqa: B010
-    drive(creation.create(Store(root), container, creation.CreateOptions(bundle)))
+    drive(creation.create(Store(root), container, creation.CreateOptions(bundle, foreground=True)))
 
 
 if __name__ == "__main__":

@@ -26,19 +26,21 @@ def _create(
     )  # fmt: skip
 
 
-def _full(bundle: Bundle) -> Bundle:
-    """A bundle whose plan has a step of every kind that needs no terminal."""
+def _full(bundle: Bundle, *, terminal: bool) -> Bundle:
+    """A bundle whose plan has a step of every kind, those of the terminal only where it is wanted."""
+    bundle.put(terminal, "process", "terminal")
     (bundle.path / "shared").mkdir()
     return bundle.sleeping().bind("shared", "/mnt/shared", "ro").user(1000, 1000, 5, umask=0o27).cwd("/made")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_remains_when_it_is_killed_before_any_step(
-    victim: str, ocirun: Runtime, bundle: Bundle, view: View
+    victim: str, terminal: bool, ocirun: Runtime, bundle: Bundle, view: View
 ) -> None:
-    _full(bundle).write()
+    _full(bundle, terminal=terminal).write()
     count = int(_create("count", ocirun, new_id(), bundle, 0).stdout)
     assert count > 40
     for index in range(count - 1):  # the last, exec, belongs to start
