@@ -101,10 +101,10 @@ def test_text_that_the_kernel_cannot_take_is_named(text: str) -> None:
 
 
 def test_a_working_directory_below_the_root_is_made_and_entered() -> None:
-    planned = with_process({**BASE, "cwd": "/work/here"})
+    planned = with_process({**BASE, "cwd": "/srv/here"})
 
-    assert arguments(planned, "make_directory") == [{"path": "/work/here", "mode": 0o755}]
-    assert arguments(planned, "enter_cwd") == [{"path": "/work/here"}]
+    assert arguments(planned, "make_directory") == [{"path": "/srv/here", "mode": 0o755}]
+    assert arguments(planned, "enter_cwd") == [{"path": "/srv/here"}]
     assert arguments(with_process(BASE), "make_directory") == []
 
 
