@@ -6,6 +6,7 @@ Everything printed comes from the runs themselves.  Needs root, and busybox-stat
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import json
 import os
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 OCIRUN = Path(sys.executable).with_name("ocirun")
 BUSYBOX = Path("/bin/busybox")
 APPLETS = ("sh", "hostname", "uname", "ip", "nc")
+OURSELVES = os.getpid()
 PORT = 8080
 SECONDS = 10.0
 
@@ -49,7 +51,8 @@ class DemoError(Exception):
 
 def main() -> None:
     """Shows all of it and cleans up; exits with 1 and the reason when something is not as it should be."""
-    signal.signal(signal.SIGTERM, end)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, end)
     name = f"demo-{secrets.token_hex(3)}"
     try:
         with tempfile.TemporaryDirectory(prefix="ocirun-demo-") as directory:
@@ -60,8 +63,14 @@ def main() -> None:
 
 
 def end(signum: int, frame: FrameType | None) -> NoReturn:
-    """Ends as an exception, so that everything is cleaned up on the way out."""
+    """Ends as an exception, so that everything is cleaned up on the way out; in a child without a word.
+
+    pyroute2 forks to open a socket in another namespace, and ends its child by SIGTERM: the child would clean
+    up what is still in use, and empty the epoll instance that it shares with us.
+    """
     del frame
+    if os.getpid() != OURSELVES:
+        os._exit(0)
     raise SystemExit(128 + signum)
 
 
@@ -159,10 +168,19 @@ def veth(pid: int) -> Generator[tuple[str, str]]:
                 bring_up(inside, inside.link_lookup(ifname="eth0")[0], theirs)
             yield ours, theirs
         finally:
-            host.link("del", index=index)
+            remove_link(host, index)
         if host.link_lookup(ifname=outer):
             message = f"the interface {outer} is still there"
             raise DemoError(message)
+
+
+def remove_link(host: IPRoute, index: int) -> None:
+    """Removes an interface; the kernel may have done it already, once the container's last process is gone."""
+    try:
+        host.link("del", index=index)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
 
 
 def free_network(host: IPRoute) -> ipaddress.IPv4Network:

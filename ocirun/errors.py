@@ -91,11 +91,14 @@ class OcirunError(Exception):
         self.errno = errno
         self.path = path
         self.hint = hint
+        #: Line and column of the member at ``pointer``, from 1; 0 until somebody who has the text fills them.
+        self.line = self.column = 0
         if code:
             self.code = code
 
     def __str__(self) -> str:
-        place = f" [config.json#{self.pointer}]" if self.pointer else ""
+        at = f"config.json:{self.line}:{self.column} " if self.line else "config.json#"
+        place = f" [{at}{self.pointer}]" if self.pointer else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.message}{place}{hint}"
 

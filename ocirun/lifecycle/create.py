@@ -93,6 +93,8 @@ def create(store: Store, container: str, options: CreateOptions) -> Task[Contain
         made = yield from _execute(lock, document, planned, options)
     except BaseException as error:
         yield from _undo(lock, error)
+        if isinstance(error, OcirunError) and error.pointer:
+            error.line, error.column = document.place(error.pointer)
         if isinstance(error, OSError):
             raise state_io(error, "write the state of", directory) from error
         raise
