@@ -175,7 +175,7 @@ def veth(pid: int) -> Generator[tuple[str, str]]:
 
 
 def remove_link(host: IPRoute, index: int) -> None:
-    """Removes an interface; the kernel may have done it already, once the container's last process is gone."""
+    """Removes an interface; the kernel may have done it already, once no process of the container is left."""
     try:
         host.link("del", index=index)
     except NetlinkError as error:
