@@ -31,6 +31,7 @@ OCIRUN = Path(sys.executable).with_name("ocirun")
 BUSYBOX = Path("/bin/busybox")
 APPLETS = ("sh", "hostname", "uname", "ip", "nc")
 OURSELVES = os.getpid()
+ENDING = (signal.SIGINT, signal.SIGTERM)
 PORT = 8080
 SECONDS = 10.0
 
@@ -51,7 +52,7 @@ class DemoError(Exception):
 
 def main() -> None:
     """Shows all of it and cleans up; exits with 1 and the reason when something is not as it should be."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in ENDING:
         signal.signal(signum, end)
     name = f"demo-{secrets.token_hex(3)}"
     try:
@@ -72,6 +73,16 @@ def end(signum: int, frame: FrameType | None) -> NoReturn:
     if os.getpid() != OURSELVES:
         os._exit(0)
     raise SystemExit(128 + signum)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Generator[None]:
+    """Lets the signals that end us wait: a clean-up that is cut short cleans nothing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def demonstrate(bundle: Path, state: Path) -> None:
@@ -149,7 +160,8 @@ def created(bundle: Path, state: Path) -> Generator[int]:
         ocirun(state, *words)
         yield int(pid_file.read_text())
     finally:
-        ocirun(state, "delete", "--force", bundle.name)
+        with undisturbed():
+            ocirun(state, "delete", "--force", bundle.name)
 
 
 @contextlib.contextmanager
@@ -168,7 +180,8 @@ def veth(pid: int) -> Generator[tuple[str, str]]:
                 bring_up(inside, inside.link_lookup(ifname="eth0")[0], theirs)
             yield ours, theirs
         finally:
-            remove_link(host, index)
+            with undisturbed():
+                remove_link(host, index)
         if host.link_lookup(ifname=outer):
             message = f"the interface {outer} is still there"
             raise DemoError(message)
