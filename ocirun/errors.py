@@ -93,11 +93,15 @@ class OcirunError(Exception):
         self.hint = hint
         #: Line and column of the member at ``pointer``, from 1; 0 until somebody who has the text fills them.
         self.line = self.column = 0
+        #: What the pointer points into, by name.
+        self.document = "config.json"
         if code:
             self.code = code
 
     def __str__(self) -> str:
-        at = f"config.json:{self.line}:{self.column} " if self.line else "config.json#"
+        at = f"{self.document}:{self.line}:{self.column} " if self.line else f"{self.document}#"
+        if self.pointer[:1] != "/":
+            at = ""  # what a caller gave beside the document
         place = f" [{at}{self.pointer}]" if self.pointer else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.message}{place}{hint}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from ocirun.errors import HostError
+from ocirun.files import read_file
 
 _MOUNTINFO = "/proc/self/mountinfo"
 _STATUS = "/proc/self/status"
-_LONGEST = 1 << 20
 
 
 class Host:
@@ -65,7 +65,7 @@ def _cgroup2() -> tuple[str, frozenset[str]]:
     """
     for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
         try:
-            return mount, frozenset(_read_file(f"{mount}/cgroup.controllers").decode().split())
+            return mount, frozenset(read_file(f"{mount}/cgroup.controllers").decode().split())
         except OSError:
             continue
     mount = find_cgroup2(_read(_MOUNTINFO))
@@ -75,13 +75,22 @@ def _cgroup2() -> tuple[str, frozenset[str]]:
 
 
 def find_cgroup2(mountinfo: bytes) -> str:
-    """The first mount point of cgroup2 in the text of a mountinfo file, "" without one
-    (proc_pid_mountinfo(5))."""
+    """The first mount point of cgroup2 in the text of a mountinfo file, "" without one."""
+    return next(iter(cgroup2_mounts(mountinfo)), "")
+
+
+def cgroup2_mounts(mountinfo: bytes) -> dict[str, str]:
+    """Where cgroup2 is mounted according to the text of a mountinfo file, and which of its cgroups is the
+    root there (proc_pid_mountinfo(5))."""
+    found: dict[str, str] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(b" - ")
         if after.startswith(b"cgroup2 "):
-            return _unescape(before.split(b" ")[4]).decode("utf-8", "surrogateescape")
-    return ""
+            root, point = (
+                _unescape(field).decode("utf-8", "surrogateescape") for field in before.split(b" ")[3:5]
+            )
+            found[point] = root
+    return found
 
 
 def _unescape(field: bytes) -> bytes:
@@ -112,21 +121,9 @@ def release(text: str) -> tuple[int, int]:
 
 def _read(path: str) -> bytes:
     try:
-        return _read_file(path)
+        return read_file(path)
     except OSError as error:
         raise HostError(
             f"read {path}: {error.strerror}", operation="open", errno=error.errno or 0, path=path,
             hint="is /proc mounted?" if path.startswith("/proc") else "",
         ) from error  # fmt: skip
-
-
-def _read_file(path: str) -> bytes:
-    """The whole of a file of the kernel; many small reads would give pieces of different moments."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = b""
-        while piece := os.read(fd, _LONGEST):
-            content += piece
-        return content
-    finally:
-        os.close(fd)

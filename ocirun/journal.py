@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 from ocirun.errors import StateError
+from ocirun.files import read_file
 from ocirun.jsontext import dumps, loads
 
 TYPE_CHECKING = False
@@ -61,6 +62,19 @@ class Journal:
         self.cgroups_made = -1
         self.created = False
         self.started = False
+
+    @property
+    def cgroup(self) -> str:
+        """The directory of the container's cgroup on the host, "" before it was to be made."""
+        for trace in self.traces:
+            if trace.undo == "remove_cgroup":
+                return f"{trace.args[0]!s}{trace.args[1]!s}"
+        return ""
+
+    def has_hooks(self, kind: str) -> bool:
+        """Whether the container has hooks of that kind, by the head."""
+        kinds = self.head.get("hooks", ())
+        return isinstance(kinds, list) and kind in kinds
 
     def add(self, entry: dict[str, object]) -> None:
         """Takes one line in."""
@@ -118,16 +132,10 @@ def _damaged(directory: str, line: str) -> StateError:
 
 def _lines(path: str) -> list[str]:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        content = read_file(path, os.O_NOFOLLOW)
     except FileNotFoundError:
         return []
-    chunks: list[bytes] = []
-    try:
-        while chunk := os.read(fd, 65536):
-            chunks.append(chunk)
-    finally:
-        os.close(fd)
-    whole, _, _cut_short = b"".join(chunks).rpartition(b"\n")
+    whole, _, _cut_short = content.rpartition(b"\n")
     return whole.decode("utf-8", "surrogateescape").split("\n") if whole else []
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 
 from ocirun.errors import DriverError
+from ocirun.files import read_file
 
 _SIGKILL = 9
 
@@ -66,10 +67,18 @@ def signal_cgroup(where: str, signum: int) -> None:
             _write(f"{where}/cgroup.kill", b"1")
             return
         for directory, _, _ in os.walk(where):
-            for pid in _read(f"{directory}/cgroup.procs").split():
+            for pid in read_file(f"{directory}/cgroup.procs").split():
                 _signal_one(int(pid), signum, directory)
     except FileNotFoundError:
         return
+
+
+def is_populated(where: str) -> bool:
+    """Whether a process lives in a cgroup or below it; zombies do not count (cgroup.events, cgroup-v2.rst)."""
+    try:
+        return b"populated 1" in read_file(f"{where}/cgroup.events")
+    except FileNotFoundError:
+        return False
 
 
 def _signal_one(pid: int, signum: int, where: str) -> None:
@@ -93,21 +102,10 @@ def _write(path: str, text: bytes) -> None:
         os.close(fd)
 
 
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = b""
-        while piece := os.read(fd, 1 << 16):
-            content += piece
-        return content
-    finally:
-        os.close(fd)
-
-
 def _check_empty(where: str) -> None:
     """Nobody may be in it nor in any below it: our delete kills them all (cgroup.events, cgroup-v2.rst)."""
     try:
-        events = _read(f"{where}/cgroup.events")
+        events = read_file(f"{where}/cgroup.events")
     except OSError as error:
         raise _refused(error, where) from error
     if b"populated 0\n" not in events:

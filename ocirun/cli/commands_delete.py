@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ocirun.cli.report import Reporter
 
 
-def command(invocation: Invocation, _reporter: Reporter) -> int:
+def command(invocation: Invocation, reporter: Reporter) -> int:
     """Removes a container."""
-    complete(delete(store_of(invocation), invocation.arguments[0], force=invocation.switch("force")))
+    force = invocation.switch("force")
+    complete(delete(store_of(invocation), invocation.arguments[0], force=force, warn=reporter.warn))
     return 0

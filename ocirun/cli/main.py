@@ -59,6 +59,8 @@ def execute(words: Sequence[str]) -> int:
 
 def _prepare(invocation: Invocation, reporter: Reporter) -> None:
     reporter.debug = invocation.switch("debug")
+    if invocation.command is not None:
+        reporter.failure = invocation.command.failure
     path = invocation.text("log")
     if path:
         reporter.log = Log(path, invocation.text("log-format"))

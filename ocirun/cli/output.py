@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from ocirun import files
 from ocirun.errors import UsageError
 
 STDOUT, STDERR = 1, 2
@@ -41,8 +42,7 @@ def write_whole(fd: int, text: str) -> None:
     # A path may hold bytes that are no UTF-8 (surrogateescape), a config lone surrogates: the last resort
     # shows them.
     try:
-        left = text.encode("utf-8", "surrogateescape")
+        content = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        left = text.encode("utf-8", "backslashreplace")
-    while left:
-        left = left[os.write(fd, left) :]
+        content = text.encode("utf-8", "backslashreplace")
+    files.write_whole(fd, content)

@@ -20,17 +20,20 @@ class Invocation:
     """What a command line asks for.  It is filled from left to right: after a UsageError it has what came
     before the fault, so that the error still finds its way into ``--log``."""
 
-    __slots__ = ("_values", "arguments", "command", "wants_help")
+    __slots__ = ("_lists", "_values", "arguments", "command", "wants_help")
 
     def __init__(self) -> None:
         self.command: Command | None = None
         self.arguments: list[str] = []
         self.wants_help = False
         self._values: dict[str, str] = {}
+        self._lists: dict[str, list[str]] = {}
 
     def set(self, flag: Flag, value: str) -> None:
-        """Notes a flag; a later one of the same name wins."""
+        """Notes a flag; a later one of the same name wins, unless there may be many."""
         self._values[flag.name] = value
+        if flag.many:
+            self._lists.setdefault(flag.name, []).append(value)
 
     def given(self, name: str) -> bool:
         """Whether the flag stood on the command line."""
@@ -40,6 +43,10 @@ class Invocation:
         """The value of a flag, its default where it was not given."""
         value = self._values.get(name)
         return _default(name, self.command) if value is None else value
+
+    def texts(self, name: str) -> list[str]:
+        """All values of a flag that may be given more than once, in their order."""
+        return self._lists.get(name, [])
 
     def switch(self, name: str) -> bool:
         """Whether a switch is on."""
@@ -71,10 +78,18 @@ def parse(words: Sequence[str], invocation: Invocation) -> None:
             _take_flag(word, rest, invocation)
         else:
             _take_argument(word, invocation)
+            if _begins_program(invocation):
+                break
     for word in rest:
         _take_argument(word, invocation)
     if not invocation.wants_help:
         _check_arguments(invocation)
+
+
+def _begins_program(invocation: Invocation) -> bool:
+    """Whether what follows is not for us."""
+    command = invocation.command
+    return command is not None and command.program and len(invocation.arguments) == len(command.needs)
 
 
 def _is_flag(word: str) -> bool:
@@ -156,7 +171,7 @@ def _check_arguments(invocation: Invocation) -> None:
     if have < least:
         raise _fault(command, f"{' and '.join(command.needs[have:])} is missing: ocirun {command.usage()}")
     most = least + len(command.takes)
-    if have > most:
+    if have > most and not command.program:
         raise _fault(command, f"too many arguments: {invocation.arguments[most]!r}: ocirun {command.usage()}")
 
 

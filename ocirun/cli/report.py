@@ -20,15 +20,17 @@ FAILURE = 1
 class Reporter:
     """Where errors and warnings go.  ``log`` is None until ``--log`` was read and where it was not given."""
 
-    __slots__ = ("debug", "log")
+    __slots__ = ("debug", "failure", "log")
 
     def __init__(self) -> None:
         self.log: Log | None = None
         self.debug = False
+        #: The exit status of the command when it fails.
+        self.failure = FAILURE
 
-    def warn(self, fault: Fault) -> None:
-        """Says what the user should know of config.json, though it stops nothing."""
-        text = fault.render("config.json")
+    def warn(self, fault: Fault, name: str = "config.json") -> None:
+        """Says what the user should know of the document ``name``, though it stops nothing."""
+        text = fault.render(name)
         complain(f"warning: {text}")
         self._log(WARNING, text, {"pointer": fault.pointer, "hint": fault.hint})
 
@@ -52,7 +54,7 @@ class Reporter:
         if isinstance(error, ConfigError):
             extras["faults"] = [fault_entry(fault) for fault in error.faults]
         self.log_error(text.replace("\n", "; "), extras)
-        return 128 + error.signum if isinstance(error, Interrupted) else FAILURE
+        return 128 + error.signum if isinstance(error, Interrupted) else self.failure
 
     def unexpected(self, error: BaseException) -> int:
         """Reports a fault of our own: never with a traceback unless ``--debug`` asks for it."""
@@ -72,7 +74,7 @@ class Reporter:
                 "notes": _notes(error),
             },
         )
-        return FAILURE
+        return self.failure
 
     def log_error(self, message: str, extras: dict[str, object]) -> None:
         """Writes the line of the log alone, for a failure that was shown already."""

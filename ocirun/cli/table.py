@@ -17,11 +17,14 @@ ANY = ("*",)
 class Flag:
     """One flag.  ``value`` names its value in the help, "" makes it a switch.
 
-    ``choices`` limits the value, ``number`` asks for a whole number from 0, ``unbuilt`` has the values that
-    this version knows but refuses, ``hidden`` keeps it out of the help (it is there for old callers).
+    ``choices`` limits the value, ``number`` asks for a whole number from 0, ``many`` lets it be given more
+    than once, ``unbuilt`` has the values that this version knows but refuses, ``hidden`` keeps it out of the
+    help (it is there for old callers).
     """
 
-    __slots__ = ("choices", "default", "help", "hidden", "name", "number", "short", "unbuilt", "value")
+    __slots__ = (
+        "choices", "default", "help", "hidden", "many", "name", "number", "short", "unbuilt", "value",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -32,12 +35,14 @@ class Flag:
         short: str = "",
         default: str = "",
         number: bool = False,
+        many: bool = False,
         choices: Sequence[str] = (),
         unbuilt: Sequence[str] = (),
         hidden: bool = False,
     ) -> None:
         self.name = name
         self.help = text
+        self.many = many
         self.value = value
         self.short = short
         self.default = default
@@ -59,11 +64,15 @@ class Flag:
 class Command:
     """One command.  ``needs`` and ``takes`` are the names of its arguments that must and that may be there.
 
+    With ``program`` all words after those that it needs are a program and its arguments, flags or not.
+    ``failure`` is the exit status where the command itself fails.
     ``module`` holds its ``command(invocation, reporter) -> exit status``; a ``hot`` one imports only what a
     list names (design: start-up is the product's speed).
     """
 
-    __slots__ = ("about", "flags", "hot", "module", "name", "needs", "summary", "takes")
+    __slots__ = (
+        "about", "failure", "flags", "hot", "module", "name", "needs", "program", "summary", "takes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -75,6 +84,8 @@ class Command:
         takes: Sequence[str] = (),
         flags: Sequence[Flag] = (),
         hot: bool = False,
+        program: bool = False,
+        failure: int = 1,
     ) -> None:
         self.name = name
         self.summary = summary
@@ -83,12 +94,14 @@ class Command:
         self.takes = takes
         self.flags = flags
         self.hot = hot
+        self.program = program
+        self.failure = failure
         self.module = f"ocirun.cli.commands_{name}"
 
     def usage(self) -> str:
         """The line of its usage, without the name of the program."""
         words = [self.name, "[flags]", *self.needs, *(f"[{name}]" for name in self.takes)]
-        return " ".join(words)
+        return " ".join([*words, "COMMAND", "[ARG …]"] if self.program else words)
 
 
 HELP = Flag("help", "show this help", short="h")
@@ -146,6 +159,31 @@ _CREATE: tuple[Flag, ...] = (
     Flag("no-new-keyring", "keep the session keyring of the caller", unbuilt=("true",)),
 )
 
+_EXEC: tuple[Flag, ...] = (
+    Flag("process", "a file with the Process object to execute", value="FILE", short="p"),
+    Flag("tty", "give it a terminal of the container's", short="t"),
+    Flag("detach", "do not wait: return when the program was executed", short="d"),
+    Flag("cwd", "its working directory", value="DIR"),
+    Flag("env", "add to its environment", value="NAME=VALUE", short="e", many=True),
+    Flag("user", "its user, and with :GID its group, by number", value="UID[:GID]", short="u"),
+    Flag("additional-gids", "one more group, by number", value="GID", short="g", number=True, many=True),
+    Flag("cap", "one more capability", value="CAP", short="c", many=True),
+    Flag("no-new-privs", "forbid new privileges by execve, or with =false allow them"),
+    Flag("console-socket", "a Unix socket that receives the master end of the terminal", value="PATH"),
+    Flag("pid-file", "write the process id into this file", value="PATH"),
+    Flag("preserve-fds", "pass N more descriptors, from 3 upward", value="N", default="0", number=True),
+    Flag("ignore-paused", "start it in a paused container, where it waits to be resumed"),
+    Flag(
+        "cgroup",
+        "the cgroup below the container's to run in; only / is built",
+        value="PATH",
+        default="/",
+    ),
+    Flag("apparmor", "the AppArmor profile of the process", value="PROFILE", unbuilt=ANY),
+    Flag("process-label", "the SELinux label of the process", value="LABEL", unbuilt=ANY),
+    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the process", value="PATH", unbuilt=ANY),
+)
+
 _ID = ("ID",)
 
 COMMANDS: tuple[Command, ...] = (
@@ -188,6 +226,18 @@ COMMANDS: tuple[Command, ...] = (
         "Returns when the program runs; one that cannot be executed is an error that says why.",
         needs=_ID,
         hot=True,
+    ),
+    Command(
+        "exec",
+        "run one more program in a container",
+        "The program runs as that of the container, but for what the flags say, or as the Process object of"
+        " --process says. What follows ID is the program's, flags too. The exit status is that of the"
+        " program, 128 plus the number of the signal that ended it, or 255 where it could not be executed.",
+        needs=_ID,
+        hot=True,
+        program=True,
+        failure=255,
+        flags=_EXEC,
     ),
     Command("state", "show the state of a container as JSON", needs=_ID, hot=True),
     Command(

@@ -10,19 +10,26 @@ from __future__ import annotations
 import posix
 from _json import make_scanner
 
-from ocirun_spec.checker import check
+from ocirun_spec.checker import check, check_process
 
-from ocirun.config.rules import check_rules
+from ocirun.config.rules import check_process_rules, check_rules
 from ocirun.errors import ConfigError, Fault
+from ocirun.files import read_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
 
-    from ocirun_spec.checker import Json
+    from ocirun_spec.checker import Fault as Broken
+    from ocirun_spec.checker import Json, Unknown
     from ocirun_spec.types import Config
 
+    from ocirun.config.access import Found
     from ocirun.config.positions import Places
+
+    #: A check of the schema: the fast one, or the one by jsonschema.
+    Check: TypeAlias = Callable[[Json, Broken, Unknown], None]
 
 #: How deep objects and arrays may stand in one another; the specification itself needs eight levels.
 DEPTH = 512
@@ -31,34 +38,65 @@ SIZE = 16 << 20
 SPACE = " \t\n\r"
 
 
+class Part:
+    """What a document holds: a whole config, or a part of one that stands for itself.
+
+    ``at`` is the pointer of the part in a config, ``kind`` its name in the schema; ``check`` and ``rules``
+    judge it, with pointers that begin at the part.
+    """
+
+    __slots__ = ("at", "check", "kind", "rules")
+
+    def __init__(self, at: str, kind: str, check: Check, rules: Callable[[Json, Found], None]) -> None:
+        self.at = at
+        self.kind = kind
+        self.check = check
+        self.rules = rules
+
+
+WHOLE = Part("", "Config", check, check_rules)
+PROCESS = Part("/process", "Process", check_process, check_process_rules)
+
+
 class Document:
     """A config.json that was read: what it says, and where it says it.
 
     ``config`` is the checked content, ``warnings`` the members that look misspelt, ``source`` the bytes
-    read and ``name`` what errors call the file.
+    read and ``name`` what errors call the file.  Of a document that is a part of a config, ``config`` has
+    just that part.
     """
 
-    __slots__ = ("_places", "config", "name", "source", "warnings")
+    __slots__ = ("_part", "_places", "config", "name", "source", "warnings")
 
-    def __init__(self, config: Config, source: bytes, name: str, warnings: tuple[Fault, ...] = ()) -> None:
+    def __init__(
+        self, config: Config, source: bytes, name: str, warnings: tuple[Fault, ...] = (), part: Part = WHOLE
+    ) -> None:
         self.config = config
         self.source = source
         self.name = name
         self.warnings = warnings
+        self._part = part
         self._places: Places | None = None
 
     def place(self, pointer: str) -> tuple[int, int]:
         """Line and column, from 1, of the member at ``pointer``, or where it is absent of what would hold
-        it."""
-        return self._scanned().place(pointer)
+        it; (0, 0) for what is no pointer: it tells of what a caller gave beside the document."""
+        if pointer and pointer[0] != "/":
+            return 0, 0
+        return self._scanned().place(pointer.removeprefix(self._part.at))
 
     def locate(self, wrong: ConfigError | Fault) -> None:
-        """Fill in line, column and value of faults that were found later and know their pointers only."""
+        """Fill in line, column and value of faults that were found later and know their pointers only.
+
+        Pointers into a config become those of the part, where the document is one.
+        """
         if isinstance(wrong, Fault):
-            self._scanned().locate(wrong)
+            wrong.pointer = wrong.pointer.removeprefix(self._part.at)
+            if wrong.pointer[:1] in ("", "/"):
+                self._scanned().locate(wrong)
             return
         for fault in wrong.faults:
-            self._scanned().locate(fault)
+            self.locate(fault)
         ordered = ConfigError(sorted(wrong.faults, key=place_of), name=self.name, code=wrong.code)
         wrong.faults, wrong.message, wrong.name = ordered.faults, ordered.message, ordered.name
         wrong.pointer, wrong.hint, wrong.args = ordered.pointer, ordered.hint, ordered.args
@@ -84,8 +122,8 @@ def place_of(fault: Fault) -> tuple[int, int]:
     return fault.line, fault.column
 
 
-def read(source: bytes, name: str = "config.json") -> Document:
-    """The document that ``source`` holds; ``name`` is what errors call it.
+def read(source: bytes, name: str = "config.json", part: Part = WHOLE) -> Document:
+    """The document that ``source`` holds; ``name`` is what errors call it, ``part`` what it must be.
 
     Raises ConfigError with every fault, in the order of the document: of the syntax (RFC 8259, and no
     member name twice), of types and values (config-schema.json), and across members (``rules``).
@@ -98,19 +136,19 @@ def read(source: bytes, name: str = "config.json") -> Document:
         def note(pointer: str, _rule: str, _more: Json) -> None:
             wrong.append(pointer)
 
-        check(value, note, lambda pointer, kind: strangers.append((pointer, kind)))
-        check_rules(value, note)
+        part.check(value, note, lambda pointer, kind: strangers.append((pointer, kind)))
+        part.rules(value, note)
         if not wrong:
-            return _sound(value, source, name, strangers)
+            return _sound(value, source, name, strangers, part)
     from ocirun.config.diagnosis import diagnose
 
-    value, warnings = diagnose(source, name, check)
-    return Document(_checked(value), source, name, warnings)
+    value, warnings = diagnose(source, name, part)
+    return Document(_checked(value, part), source, name, warnings, part)
 
 
-def _sound(value: Json, source: bytes, name: str, strangers: list[tuple[str, str]]) -> Document:
+def _sound(value: Json, source: bytes, name: str, strangers: list[tuple[str, str]], part: Part) -> Document:
     """The document of a sound ``value``; the places of its warnings are looked for only if there are any."""
-    document = Document(_checked(value), source, name)
+    document = Document(_checked(value, part), source, name, (), part)
     if strangers:
         from ocirun.config.spelling import misspelt
 
@@ -118,13 +156,13 @@ def _sound(value: Json, source: bytes, name: str, strangers: list[tuple[str, str
     return document
 
 
-def load(path: str) -> Document:
-    """Read the file ``path``; errors call it by this path.
+def load(path: str, part: Part = WHOLE) -> Document:
+    """Read the file ``path``, which must be ``part``; errors call it by this path.
 
     Raises ConfigError: ``config-unreadable`` when there is no such file or it cannot be read, else as
     ``read``.
     """
-    return read(load_bytes(path), path)
+    return read(load_bytes(path), path, part)
 
 
 def load_bytes(path: str) -> bytes:
@@ -144,14 +182,10 @@ def _contents(path: str, handle: int) -> bytes:
     status = posix.fstat(handle)
     if status.st_mode & 0o170000 != 0o100000:
         raise _unreadable(path, "is not a regular file", "name the file config.json of a bundle")
-    parts: list[bytes] = []
-    size = 0
-    while part := posix.read(handle, 1 << 20):
-        parts.append(part)
-        size += len(part)
-        if size > SIZE:
-            raise _unreadable(path, f"is larger than {SIZE >> 20} MiB", "a config.json has some kilobytes")
-    return b"".join(parts)
+    content = read_whole(handle, SIZE)
+    if len(content) > SIZE:
+        raise _unreadable(path, f"is larger than {SIZE >> 20} MiB", "a config.json has some kilobytes")
+    return content
 
 
 # errno(3), without the import
@@ -237,8 +271,8 @@ def _inner(outer: dict[str, Json] | list[Json]) -> list[Json]:
     return list(outer.values()) if isinstance(outer, dict) else outer
 
 
-def _checked(value: Json) -> Config:
-    """``value`` as the type that the checker has proved it to be."""
-    proved: Any = value
+def _checked(value: Json, part: Part) -> Config:
+    """``value`` as the type that the checker has proved it to be: a config, or ``part`` of one."""
+    proved: Any = {part.at[1:]: value} if part.at else value
     config: Config = proved
     return config

@@ -5,35 +5,36 @@ from __future__ import annotations
 from ocirun_spec.checker import escape
 from ocirun_spec.members import MEMBERS
 
-from ocirun.config import DEPTH, place_of
+from ocirun.config import DEPTH, WHOLE, place_of
 from ocirun.config.positions import Places, scan
-from ocirun.config.rules import check_rules
 from ocirun.config.spelling import misspelt, placed
 from ocirun.errors import ConfigError, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from ocirun_spec.checker import Fault as Broken
-    from ocirun_spec.checker import Json, Unknown
+    from ocirun_spec.checker import Json
 
-    #: A check of the schema: the fast one, or the one by jsonschema.
-    Check = Callable[[Json, Broken, Unknown], None]
+    from ocirun.config import Check, Part
 
 BOM = b"\xef\xbb\xbf"
 
 
-def diagnose(source: bytes, name: str, check: Check) -> tuple[Json, tuple[Fault, ...]]:
-    """The value of ``source`` and its warnings; raises ConfigError with every fault, sorted by place."""
-    value, faults, warnings = examine(source, check)
+def diagnose(source: bytes, name: str, part: Part) -> tuple[Json, tuple[Fault, ...]]:
+    """The value of ``source``, which must be ``part``, and its warnings; raises ConfigError with every fault,
+    sorted by place."""
+    value, faults, warnings = examine(source, part.check, part)
     if faults:
         raise ConfigError(faults, name=name)
     return value, tuple(warnings)
 
 
-def examine(source: bytes, check: Check) -> tuple[Json, list[Fault], list[Fault]]:
-    """The value of ``source``, its faults and its warnings, both in the order of the document."""
+def examine(source: bytes, check: Check, part: Part = WHOLE) -> tuple[Json, list[Fault], list[Fault]]:
+    """The value of ``source``, its faults and its warnings, both in the order of the document.
+
+    ``check`` judges by the schema, in place of the one of ``part``.
+    """
     text, faults = _text(source)
     if text is None:
         return None, faults, []
@@ -41,12 +42,12 @@ def examine(source: bytes, check: Check) -> tuple[Json, list[Fault], list[Fault]
     faults += places.faults
     warnings: list[Fault] = []
     if places.whole:
-        collector = _Collector(places, faults)
+        collector = _Collector(places, faults, part)
         strangers: list[tuple[str, str]] = []
         check(places.value, collector.broken, lambda pointer, kind: strangers.append((pointer, kind)))
         warnings = [placed(warning, places) for warning in misspelt(places.value, strangers)]
-        check_rules(places.value, collector.found)
-        for pointer, rule, hint in _no_text(places.value):
+        part.rules(places.value, collector.found)
+        for pointer, rule, hint in _no_text(places.value, part.kind):
             collector.found(pointer, rule, hint)
     return places.value, sorted(faults, key=place_of), sorted(warnings, key=place_of)
 
@@ -89,7 +90,8 @@ class _Collector:
     wins.
     """
 
-    def __init__(self, places: Places, faults: list[Fault]) -> None:
+    def __init__(self, places: Places, faults: list[Fault], part: Part) -> None:
+        self.part = part
         self.places = places
         self.faults = faults
         self.told = {fault.pointer for fault in faults if fault.pointer}
@@ -99,7 +101,7 @@ class _Collector:
         """A fault that the schema found."""
         if pointer in self.told or pointer in self.of_schema:
             return
-        hint = described(pointer)
+        hint = described(self.part.at + pointer)
         if value is None and pointer in self.places.spans:
             hint = "null is not allowed: leave the member out"
         self.of_schema.add(pointer)
@@ -135,10 +137,10 @@ def described(pointer: str) -> str:
 # -- strings that are no text --------------------------------------------------------------------------------
 
 
-def _no_text(value: Json) -> Iterator[tuple[str, str, str]]:
+def _no_text(value: Json, of: str) -> Iterator[tuple[str, str, str]]:
     """Faults of strings in known members: NUL ends a C string early, half a surrogate pair is no
     character."""
-    pending: list[tuple[str, str, Json]] = [("", "Config", value)]
+    pending: list[tuple[str, str, Json]] = [("", of, value)]
     while pending:
         pointer, kind, item = pending.pop()
         if isinstance(item, str):

@@ -66,6 +66,12 @@ def process(of: Object, found: Found) -> None:
         rule(of, found)
 
 
+def check_process_rules(value: Json, found: Found) -> None:
+    """The rules of a process that stands for itself, with the pointers of that."""
+    if isinstance(value, dict):
+        process(value, lambda pointer, rule, hint: found(pointer.removeprefix("/process"), rule, hint))
+
+
 def linux(of: Object, namespaces: Namespaces, found: Found) -> None:
     """The rules of /linux."""
     for rule in (namespace_list, devices, paths, cgroup, personality, memory_policy, intel_rdt):

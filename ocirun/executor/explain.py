@@ -112,7 +112,7 @@ def _root_of(program: Program) -> str:
     paths = [
         str(step.args[0])
         for _, step in program.records
-        if step.verb == "open_tree" and step.args[2] == "root"
+        if step.verb in ("open_tree", "open_filesystem") and step.args[-1] == "root"
     ]
     return paths[0] if paths else "root"
 

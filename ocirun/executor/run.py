@@ -12,14 +12,14 @@
      | <--- FAILED (step, errno) ------------------------------ exit
 
 All reports come as packets over one AF_UNIX SOCK_SEQPACKET pair; its end-of-file without READY or DONE says
-that the helper was killed.
+that the helper was killed.  In a plan without await_start the proof of ``exec`` comes over the same socket,
+in place of READY: "R" before execve, "E" and the reason after one that failed, then the end-of-file.
 """
 
 from __future__ import annotations
 
 import _socket
 import os
-import select
 import sys
 import time
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _PACKET = 16384
 #: Signals the helper must not die of, though the terminal or the caller sends them to the whole group: all.
 _ALL_SIGNALS = frozenset(range(1, 65)) - {9, 19, 32, 33}
-_PATIENCE = 60.0
+_PATIENCE = 10.0
 
 
 class Observer:
@@ -59,23 +59,45 @@ class Observer:
         """The helper could not do a part of a step that may fail."""
 
 
-class Execution:
-    """A plan on its way: the helper's socket and process, init's pid and pidfd, the open slots."""
+class Inheritance:
+    """Which descriptors the program gets from us.
 
-    __slots__ = ("control", "pid", "pidfd", "slots", "stage")
+    ``preserve`` counts those from 3 upward that it keeps at their numbers; ``stdio`` are the three that
+    become its 0, 1 and 2 (some may be the same; they stay the caller's to close), None gives it the caller's.
+    """
+
+    __slots__ = ("preserve", "stdio")
+
+    def __init__(self, preserve: int = 0, stdio: tuple[int, int, int] | None = None) -> None:
+        self.preserve = preserve
+        self.stdio = stdio
+
+
+class Execution:
+    """A plan on its way: the helper's socket and process, init's pid and pidfd, the open slots.
+
+    ``proof`` is what init said of its execve, b"" in a plan with await_start: there ``start`` hears it.
+    """
+
+    __slots__ = ("control", "pid", "pidfd", "proof", "slots", "stage")
 
     def __init__(self) -> None:
         self.control: _socket.socket | None = None
         self.stage = 0
         self.pid = 0
         self.pidfd = -1
+        self.proof = b""
         self.slots: dict[str, int] = {}
 
-    def close(self, *, keep: Sequence[str] = ()) -> None:
-        """Closes what is open but the slots named in ``keep`` and the pidfd of init."""
+    def hang_up(self) -> None:
+        """Closes the socket: a helper that still lives has nobody to report to, and ends."""
         if self.control is not None:
             self.control.close()
             self.control = None
+
+    def close(self, *, keep: Sequence[str] = ()) -> None:
+        """Closes what is open but the slots named in ``keep`` and the pidfd of init."""
+        self.hang_up()
         for name in [name for name in self.slots if name not in keep]:
             os.close(self.slots.pop(name))
 
@@ -85,9 +107,12 @@ def execute(
     performers: Mapping[str, Performer],
     observer: Observer,
     execution: Execution,
-    preserve: int = 0,
+    inheritance: Inheritance | None = None,
 ) -> Task[None]:
-    """Runs ``program`` until init waits for its start (or, without init, until all steps are done).
+    """Runs ``program`` until init waits for its start, or told in ``execution.proof`` how its execve went
+    (without init, until all steps are done).
+
+    ``inheritance`` are the descriptors that the program will have, None: the caller's 0, 1 and 2.
 
     ``execution`` is filled as things come to be, so that a caller who catches an exception knows what to
     undo. Raises StepError for a step the kernel refused, HelperError when the helper died.
@@ -99,35 +124,39 @@ def execute(
         return
     for index, step in program.records:
         observer.before(index, step)
-    _spawn(program, execution, preserve)
+    _spawn(program, execution, inheritance or Inheritance())
     try:
         yield from _follow(program, performers, observer, execution)
+    except GeneratorExit:
+        execution.stage = 0  # nobody waits for us any more: it ends by itself when it finds its socket closed
+        raise
     finally:
-        if execution.control is not None:
-            execution.control.close()
-            execution.control = None
-        yield from _reap_stage(execution)
+        execution.hang_up()
+        yield from _reap_stage(execution, observer)
 
 
-def _spawn(program: Program, execution: Execution, preserve: int) -> None:
-    """Starts the stage with its two descriptors; everything else of ours is close-on-exec.
+def _spawn(program: Program, execution: Execution, inheritance: Inheritance) -> None:
+    """Starts the stage with its two descriptors and the program's; everything else of ours is close-on-exec.
 
     No signal may reach it but SIGKILL: a Ctrl-C at the terminal goes to the whole foreground group, and it is
     ours to decide what that undoes.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     execution.control = _socket.socket(fileno=ours.detach())
-    first = 3 + preserve
+    first = 3 + inheritance.preserve
     high: list[int] = []
     try:
         high.append(_above(theirs.detach(), first + 2))
         high.append(_above(sealed(wire.encode(program), "ocirun-plan", executable=False), first + 2))
         high.append(_above(open_helper(), first + 2))
+        # above, too: else the first dup2 could close what the next one needs
+        high += [_copy_above(fd, first + 2) for fd in inheritance.stdio or ()]
+        places = [(high[0], first), (high[1], first + 1), *zip(high[3:], range(3), strict=False)]
         execution.stage = os.posix_spawn(
             f"/proc/self/fd/{high[2]}",
-            ["ocirun-init", str(preserve)],
+            ["ocirun-init", str(inheritance.preserve)],
             {},
-            file_actions=[(os.POSIX_SPAWN_DUP2, high[0], first), (os.POSIX_SPAWN_DUP2, high[1], first + 1)],
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for fd, place in places],
             setsigmask=_ALL_SIGNALS,
         )
     except OSError as error:
@@ -139,19 +168,31 @@ def _spawn(program: Program, execution: Execution, preserve: int) -> None:
 
 def _above(fd: int, lowest: int) -> int:
     """``fd`` moved out of the way of those that the helper expects at fixed places."""
-    import fcntl
-
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+        return _copy_above(fd, lowest)
     finally:
         os.close(fd)
+
+
+def _copy_above(fd: int, lowest: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
 
 
 def _follow(
     program: Program, performers: Mapping[str, Performer], observer: Observer, execution: Execution
 ) -> Task[None]:
     while True:
-        report, fds = yield from _next_report(execution)
+        packet, fds = yield from _next_packet(execution)
+        if packet[:1] == b"R" or execution.proof:
+            execution.proof += packet
+            if not packet:
+                return
+            continue
+        if not packet:
+            raise _killed(execution)
+        report = wire.Report(packet)
         if report.kind == wire.BORN:
             execution.pid, execution.pidfd = report.value, fds[0]
             observer.born(report.value)
@@ -167,7 +208,8 @@ def _follow(
             return
 
 
-def _next_report(execution: Execution) -> Task[tuple[wire.Report, list[int]]]:
+def _next_packet(execution: Execution) -> Task[tuple[bytes, list[int]]]:
+    """The next packet of the helper, b"" at its end, and the descriptors that came along."""
     assert execution.control is not None
     yield Wait(reads=(execution.control.fileno(),))
     space = _socket.CMSG_SPACE(16 * 4)
@@ -175,13 +217,11 @@ def _next_report(execution: Execution) -> Task[tuple[wire.Report, list[int]]]:
         packet, ancillary, _, _ = execution.control.recvmsg(_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:  # it died with our answer unread
         packet, ancillary = b"", []
-    if not packet:
-        raise _killed(execution)
     fds: list[int] = []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds += [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data) & ~3, 4)]
-    return wire.Report(packet), fds
+    return packet, fds
 
 
 def _killed(execution: Execution) -> HelperError:
@@ -214,19 +254,25 @@ def _meet(
         raise _killed(execution) from error
 
 
-def _reap_stage(execution: Execution) -> Task[None]:
-    """Waits for the stage: it ends by itself after BORN, DONE or FAILED; one that does not is killed."""
-    if not execution.stage:
+def _reap_stage(execution: Execution, observer: Observer) -> Task[None]:
+    """Waits for the stage: it ends by itself after BORN, DONE or FAILED, and when nobody listens any more.
+
+    One that does not is killed; one that hangs in the kernel (a mount that waits for a server) is left.
+    """
+    stage, execution.stage = execution.stage, 0
+    if not stage:
         return
-    pidfd = os.pidfd_open(execution.stage)
+    pidfd = os.pidfd_open(stage)
+    ended: tuple[int, ...] = ()
     try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(0):
-            ready = yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
-            if not ready:
-                os.kill(execution.stage, 9)
-        os.waitpid(execution.stage, 0)
+        ended = yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
+        if not ended:
+            os.kill(stage, 9)
+            ended = yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
+        if not ended:
+            observer.warning(0, f"the helper, pid {stage}, was killed and hangs in the kernel")
     finally:
+        if not ended:
+            os.kill(stage, 9)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         os.close(pidfd)
-        execution.stage = 0

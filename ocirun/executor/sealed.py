@@ -12,6 +12,7 @@ import fcntl
 import os
 
 from ocirun.errors import HelperError, HostError
+from ocirun.files import read_whole, write_whole
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_NOEXEC_SEAL, _MFD_EXEC = 1, 2, 8, 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -35,9 +36,7 @@ def sealed(content: bytes, name: str, *, executable: bool) -> int:
             raise
         fd = os.memfd_create(name, _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_whole(fd, content)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except BaseException:
         os.close(fd)
@@ -58,7 +57,7 @@ def _read_helper(path: str) -> bytes:
             hint="it is built with the package: reinstall ocirun, or run `make build`",
         ) from error
     try:
-        content = os.read(fd, 1 << 22)
+        content = read_whole(fd)
     finally:
         os.close(fd)
     if bytes.fromhex(HELPER_BUILD_ID) not in content:

@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 import os
-import time
 
 from ocirun import config as reading
 from ocirun import host as facts
 from ocirun import journal
 from ocirun.cgroup.files import make_cgroup
-from ocirun.errors import ConfigError, Fault, OcirunError, StateError, UsageError
-from ocirun.executor.run import Execution, Observer, execute
-from ocirun.lifecycle.process import look, pid_namespace
+from ocirun.errors import ConfigError, Fault, OcirunError, StateError
+from ocirun.executor.run import Execution, Inheritance, execute
+from ocirun.lifecycle.caller import check_preserved, check_terminal, console_performer
+from ocirun.lifecycle.pidfile import write_pid_file
+from ocirun.lifecycle.record import Recorder, freeze, head
 from ocirun.lifecycle.store import state_io
-from ocirun.lifecycle.undo import undo
+from ocirun.lifecycle.undo import despite, end, ignore, undo
 from ocirun.plan.compile import compile_plan
-from ocirun.plan.steps import VERBS
 from ocirun.planner import Options, plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ocirun.config import Document
     from ocirun.executor.run import Performer
     from ocirun.lifecycle.store import Lock, Store
     from ocirun.plan.model import Plan, Step
+    from ocirun.planner.rootfs import RootMount
     from ocirun.waiting import Task
-
-
-def _ignore(fault: Fault) -> None:
-    del fault
 
 
 class CreateOptions:
     """What the command line or the shim asks of a create.
 
     ``bundle`` is the directory of config.json; ``pid_file`` gets the bare pid; ``console_socket`` gets the
-    master of the terminal.  ``foreground`` keeps the master for the caller instead.  ``warn`` is told of what
-    does not stop the container.
+    master of the terminal.  ``foreground`` keeps the master for the caller instead.  ``stdio`` are the
+    descriptors that become 0, 1 and 2 of the container, None: the caller's; they stay the caller's to close.
+    ``rootfs`` are mounts that make the root file system, in place of /root/path of the config.  ``warn`` is
+    told of what does not stop the container.
     """
 
-    __slots__ = ("bundle", "console_socket", "foreground", "pid_file", "preserve_fds", "warn")
+    __slots__ = (
+        "bundle",
+        "console_socket",
+        "foreground",
+        "pid_file",
+        "preserve_fds",
+        "rootfs",
+        "stdio",
+        "warn",
+    )
 
     def __init__(
         self,
@@ -51,6 +59,8 @@ class CreateOptions:
         pid_file: str = "",
         preserve_fds: int = 0,
         foreground: bool = False,
+        stdio: tuple[int, int, int] | None = None,
+        rootfs: Sequence[RootMount] = (),
         warn: Callable[[Fault], None] | None = None,
     ) -> None:
         self.bundle = os.path.abspath(bundle)
@@ -58,7 +68,9 @@ class CreateOptions:
         self.pid_file = pid_file
         self.preserve_fds = preserve_fds
         self.foreground = foreground
-        self.warn = warn or _ignore
+        self.stdio = stdio
+        self.rootfs = rootfs
+        self.warn = warn or ignore
 
 
 class Container:
@@ -81,18 +93,22 @@ def create(store: Store, container: str, options: CreateOptions) -> Task[Contain
     """
     directory = store.directory(container)
     document = reading.load(os.path.join(options.bundle, "config.json"))
-    _check_terminal(document, options)
-    _check_preserved(options.preserve_fds)
+    process = document.config.get("process")
+    check_terminal(
+        wanted=bool(process and process.get("terminal")),
+        console_socket=options.console_socket,
+        foreground=options.foreground,
+    )
+    check_preserved(options.preserve_fds)
     planned = _plan(document, container, directory, options)
     for fault in (*document.warnings, *planned.warnings):
         document.locate(fault)
         options.warn(fault)
-    lock = store.make(container)
+    lock = yield from _own(store.make(container))
     try:
-        _own(lock)
         made = yield from _execute(lock, document, planned, options)
     except BaseException as error:
-        yield from _undo(lock, error)
+        yield from despite(error, "undoing", _undo(lock, options))
         if isinstance(error, OcirunError) and error.pointer:
             error.line, error.column = document.place(error.pointer)
         if isinstance(error, OSError):
@@ -103,47 +119,17 @@ def create(store: Store, container: str, options: CreateOptions) -> Task[Contain
     return made
 
 
-def _check_terminal(document: Document, options: CreateOptions) -> None:
-    """Raises UsageError, in runc's words, for a terminal that nobody would hold or that nobody asked for."""
-    process = document.config.get("process")
-    wanted = bool(process and process.get("terminal"))
-    if wanted and not options.foreground and not options.console_socket:
-        raise UsageError(
-            "cannot allocate tty if ocirun will detach without setting console socket",
-            pointer="/process/terminal",
-            hint="give --console-socket, or set process.terminal to false",
-        )
-    if options.console_socket and (options.foreground or not wanted):
-        raise UsageError(
-            "cannot use console socket if ocirun will not detach or allocate tty",
-            hint="leave --console-socket out, or set process.terminal to true and detach",
-        )
-
-
-def _check_preserved(count: int) -> None:
-    """Raises UsageError unless all are open: what we open meanwhile must not take the place of one."""
-    for fd in range(3, 3 + count):
-        if not _is_inherited(fd):
-            raise UsageError(
-                f"descriptor {fd} of --preserve-fds {count} is not open",
-                hint="open it in the caller and let it be inherited",
-            )
-
-
-def _is_inherited(fd: int) -> bool:
-    """Whether the caller gave it to us: what we open ourselves is close-on-exec."""
+def _own(lock: Lock) -> Task[Lock]:
+    """Takes the lock of the directory that was just made; only a delete can be in the way, and removes it."""
     try:
-        return os.get_inheritable(fd)
-    except OSError:
-        return False
-
-
-def _own(lock: Lock) -> None:
-    """Takes the lock of the directory that was just made; only a delete can be in the way."""
-    while not lock.acquire():
-        time.sleep(0.001)
-    if not lock.is_current():
-        raise StateError(f"container {lock.container} was deleted while it was being created")
+        yield from lock.wait()
+    except BaseException:
+        lock.close()
+        raise
+    if lock.is_current():
+        return lock
+    lock.close()
+    raise StateError(f"container {lock.container} was deleted while it was being created")
 
 
 def _plan(document: Document, container: str, directory: str, options: CreateOptions) -> Plan:
@@ -154,6 +140,7 @@ def _plan(document: Document, container: str, directory: str, options: CreateOpt
         console_socket=bool(options.console_socket),
         foreground_terminal=options.foreground,
         preserve_fds=options.preserve_fds,
+        rootfs=options.rootfs,
     )
     try:
         return plan(document.config, facts.gather(), wanted)
@@ -162,63 +149,33 @@ def _plan(document: Document, container: str, directory: str, options: CreateOpt
         raise
 
 
-def _undo(lock: Lock, error: BaseException) -> Task[None]:
-    """The first cause wins: what goes wrong while cleaning up becomes a note on it."""
-    if not lock.is_current():
-        return
-    try:
-        yield from undo(lock)
-    except (OcirunError, OSError) as trouble:
-        error.add_note(f"while undoing: {trouble}")
-
-
-class _Recorder(Observer):
-    """Writes the journal as the executor goes on."""
-
-    __slots__ = ("_document", "_plan", "_warn", "_writer")
-
-    def __init__(
-        self, writer: journal.Writer, planned: Plan, document: Document, warn: Callable[[Fault], None]
-    ) -> None:
-        self._writer = writer
-        self._plan = planned
-        self._document = document
-        self._warn = warn
-
-    def before(self, index: int, step: Step) -> None:
-        undo_verb = VERBS[step.verb][3]
-        if undo_verb:
-            self._writer.trace(journal.Trace(index, undo_verb, step.args))
-
-    def born(self, pid: int) -> None:
-        process = look(pid)
-        self._writer.write({"born": pid, "start": process.start if process else ""})
-
-    def warning(self, step: int, text: str) -> None:
-        pointer = self._plan.steps[step - 1].pointer if 0 < step <= len(self._plan.steps) else ""
-        fault = Fault(pointer, text)
-        self._document.locate(fault)
-        self._warn(fault)
+def _undo(lock: Lock, options: CreateOptions) -> Task[None]:
+    if lock.is_current():
+        yield from undo(lock, warn=options.warn)
 
 
 def _execute(lock: Lock, document: Document, planned: Plan, options: CreateOptions) -> Task[Container]:
-    _freeze(lock.path, document.source)
+    freeze(lock.path, document.source)
     writer = journal.Writer(lock.path)
     execution = Execution()
     keep = ("console",) if options.foreground else ()
     try:
-        writer.write(_head(lock.container, document, options))
-        recorder = _Recorder(writer, planned, document, options.warn)
+        first = head(lock.container, document, options.bundle)
+        writer.write(first)
+        recorder = Recorder(writer, planned, document, options.warn)
         program = compile_plan(planned)
         performers = _performers(options, writer)
-        yield from execute(program, performers, recorder, execution, options.preserve_fds)
+        performers["run_hook"] = _hook_performer(document, first, execution)
+        inheritance = Inheritance(options.preserve_fds, options.stdio)
+        yield from execute(program, performers, recorder, execution, inheritance)
         writer.write({"created": True})
         if options.pid_file:
-            _write_pid_file(options.pid_file, execution.pid)
-    except BaseException:
+            write_pid_file(options.pid_file, execution.pid)
+    except BaseException as error:
         keep = ()
-        if execution.pidfd >= 0:
-            yield from _end_init(execution)
+        yield from despite(error, "ending init", _end_init(execution, planned))
+        if execution.pidfd >= 0:  # closed, it could not wait for the end of init
+            os.close(execution.pidfd)
         raise
     finally:
         execution.close(keep=keep)
@@ -226,78 +183,32 @@ def _execute(lock: Lock, document: Document, planned: Plan, options: CreateOptio
     return Container(lock.container, execution.pid, execution.pidfd, execution.slots.get("console", -1))
 
 
-def _end_init(execution: Execution) -> Task[None]:
-    """Kills and reaps an init whose create failed: it is our child, nobody else reaps it."""
-    from ocirun.lifecycle.undo import reap
-    from ocirun.waiting import Wait
-
-    try:
-        os.kill(execution.pid, 9)  # ours and not reaped: the pid cannot have been used again
-        yield Wait(reads=(execution.pidfd,), until=time.monotonic() + 10)
-        reap(execution.pidfd)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(execution.pidfd)
-        execution.pidfd = -1
-
-
-def _head(container: str, document: Document, options: CreateOptions) -> dict[str, object]:
-    config = document.config
-    root = config.get("root", {"path": ""})["path"]
-    process = config.get("process")
-    return {
-        "version": journal.VERSION,
-        "id": container,
-        "bundle": options.bundle,
-        "rootfs": os.path.normpath(os.path.join(options.bundle, root)),
-        "created": _now(),
-        "owner": "root" if os.geteuid() == 0 else str(os.geteuid()),
-        "pids": pid_namespace(),
-        "program": process["args"][0] if process and process.get("args") else "",
-        "annotations": config.get("annotations", {}),
-    }
-
-
-def _now() -> str:
-    """The time as RFC 3339 with nanoseconds, UTC."""
-    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanos:09d}Z"
-
-
-def _freeze(directory: str, source: bytes) -> None:
-    fd = os.open(
-        os.path.join(directory, "config.json"), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-    )
-    try:
-        view = memoryview(source)
-        while view:
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
-
-
-def _write_pid_file(path: str, pid: int) -> None:
-    """The bare number, whole or not at all: written beside and renamed."""
-    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
-    try:
-        _remove(beside)
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, str(pid).encode())
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-    except OSError as error:
-        _remove(beside)
-        raise state_io(error, "write the pid file", path) from error
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
+def _end_init(execution: Execution, planned: Plan) -> Task[None]:
+    """Ends an init whose create failed: it is our child, nobody else reaps it."""
+    if execution.pidfd >= 0:
+        pidfd, execution.pidfd = execution.pidfd, -1
+        yield from end(pidfd)
         return
+    from ocirun.lifecycle.orphans import unreported
+
+    for step in planned.steps:
+        if step.verb == "make_cgroup":
+            for pidfd in unreported(str(step.args[0]), str(step.args[1])):
+                yield from end(pidfd)
+
+
+def _hook_performer(document: Document, first: dict[str, object], execution: Execution) -> Performer:
+    """Runs the hooks of create; the module is loaded only for a container that has some."""
+
+    def hook(step: Step, slots: dict[str, int]) -> Task[None]:
+        del slots
+        from ocirun.lifecycle.hooks import run_hook, state_for
+
+        kind, number = str(step.args[0]), int(str(step.args[1]))
+        listed = document.config["hooks"]["prestart" if kind == "prestart" else "createRuntime"]
+        yield from run_hook(kind, number, listed[number], state_for(first, "creating", execution.pid))
+
+    return hook
 
 
 def _performers(options: CreateOptions, writer: journal.Writer) -> dict[str, Performer]:
@@ -309,10 +220,4 @@ def _performers(options: CreateOptions, writer: journal.Writer) -> dict[str, Per
         made = make_cgroup(str(step.args[0]), str(step.args[1]))
         writer.write({"cgroups_made": made})
 
-    def console(step: Step, slots: dict[str, int]) -> Task[None]:
-        if options.console_socket:
-            from ocirun.lifecycle.console import send_console
-
-            yield from send_console(options.console_socket, slots[str(step.args[0])])
-
-    return {"make_cgroup": cgroup, "send_console": console}
+    return {"make_cgroup": cgroup, "send_console": console_performer(options.console_socket)}

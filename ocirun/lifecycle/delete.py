@@ -5,20 +5,23 @@ from __future__ import annotations
 from ocirun import journal
 from ocirun.errors import StateError
 from ocirun.lifecycle.state import RUNNING, State
-from ocirun.lifecycle.undo import undo
+from ocirun.lifecycle.undo import ignore, undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocirun.errors import Fault
     from ocirun.lifecycle.store import Store
     from ocirun.waiting import Task
 
 
-def delete(store: Store, container: str, force: bool) -> Task[None]:
-    """Removes ``container`` and all it left on the host.
+def delete(store: Store, container: str, force: bool, warn: Callable[[Fault], None] = ignore) -> Task[None]:
+    """Removes ``container`` and all it left on the host, then runs its poststop hooks.
 
     A created container is killed first, as runc and crun do because shims rely on it, though the
     specification admits only a stopped one.  ``force`` kills a running one, and takes an unknown id as
-    deleted.
+    deleted.  ``warn`` is told of hooks that fail.
 
     Raises StateError for a running container without ``force``, or an unknown id.
     """
@@ -31,7 +34,7 @@ def delete(store: Store, container: str, force: bool) -> Task[None]:
     try:
         if not force:
             _check_stopped(State(container, journal.read(lock.path)))
-        yield from undo(lock, lenient=force)
+        yield from undo(lock, lenient=force, warn=warn)
     finally:
         lock.close()
 

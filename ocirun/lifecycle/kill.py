@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ocirun import journal
-from ocirun.cgroup.files import signal_cgroup
+from ocirun.cgroup.files import is_populated, signal_cgroup
 from ocirun.lifecycle.process import not_running, open_pidfd, send_signal
 from ocirun.lifecycle.state import STOPPED, state
 from ocirun.lifecycle.store import unknown
@@ -37,10 +37,28 @@ def kill(store: Store, container: str, signum: int, every: bool) -> Task[None]:
         os.close(pidfd)
 
 
+def end_processes(store: Store, container: str) -> Task[None]:
+    """Kills what is left in the cgroup of a container whose init has ended, and waits for its end.
+
+    In a pid namespace of its own the kernel has done it; without one the others would live on
+    (pid_namespaces(7)).  Raises StepError.
+    """
+    where = journal.read(store.directory(container)).cgroup
+    if not where or not is_populated(where):
+        return
+    from ocirun.executor.run import Execution, Observer, execute
+    from ocirun.plan import steps
+    from ocirun.plan.compile import compile_plan
+    from ocirun.plan.model import LIFECYCLE, Plan
+
+    step = steps.kill_cgroup(path=where, pointer="", why=LIFECYCLE)
+    yield from execute(compile_plan(Plan(container, [step])), {}, Observer(), Execution())
+
+
 def _kill_all(store: Store, container: str, signum: int) -> None:
     directory = store.directory(container)
     if not os.path.isdir(directory):
         raise unknown(container)
-    for trace in journal.read(directory).traces:
-        if trace.undo == "remove_cgroup":
-            signal_cgroup(f"{trace.args[0]!s}{trace.args[1]!s}", signum)
+    where = journal.read(directory).cgroup
+    if where:
+        signal_cgroup(where, signum)

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import os
 
+from ocirun.lifecycle.accompany import accompany
 from ocirun.lifecycle.console import Proxy
 from ocirun.lifecycle.create import create
 from ocirun.lifecycle.delete import delete
-from ocirun.lifecycle.process import is_dead, send_signal
 from ocirun.lifecycle.start import start
-from ocirun.lifecycle.undo import reap
-from ocirun.waiting import Wait
+from ocirun.lifecycle.undo import despite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-
-    from ocirun.lifecycle.create import Container, CreateOptions
+    from ocirun.lifecycle.accompany import Signals
+    from ocirun.lifecycle.create import CreateOptions
     from ocirun.lifecycle.store import Store
     from ocirun.waiting import Task
-
-    class Signals(Protocol):
-        """Signals sent to us, read from a descriptor instead of interrupting."""
-
-        fd: int
-
-        def hand_over(self) -> None:
-            """From now on they are only read, and no longer end the command."""
-
-        def take(self) -> list[int]:
-            """The numbers of those that came since the last call."""
-            ...
-
-
-_SIGCHLD, _SIGURG, _SIGWINCH = 17, 23, 28
 
 
 def run(
@@ -55,47 +38,14 @@ def run(
         if detach:
             return 0
         signals.hand_over()
-        status = yield from _accompany(made, proxy, signals)
+        status = yield from accompany(made.pidfd, proxy, signals)
     except BaseException as error:
-        yield from _delete_failed(store, container, error)
+        yield from despite(error, "deleting", delete(store, container, force=True, warn=options.warn))
         raise
     finally:
         if proxy is not None:
             proxy.close()
         os.close(made.pidfd)
     if not keep:
-        yield from delete(store, container, force=True)
+        yield from delete(store, container, force=True, warn=options.warn)
     return status
-
-
-def _delete_failed(store: Store, container: str, error: BaseException) -> Task[None]:
-    from ocirun.errors import OcirunError
-
-    try:
-        yield from delete(store, container, force=True)
-    except OcirunError as trouble:
-        error.add_note(f"while deleting: {trouble}")
-
-
-def _accompany(made: Container, proxy: Proxy | None, signals: Signals) -> Task[int]:
-    """Passes bytes and signals until init has ended, and reaps it."""
-    while True:
-        reads, writes = proxy.wants() if proxy else ((), ())
-        ready = yield Wait(reads=(made.pidfd, signals.fd, *reads), writes=writes)
-        if signals.fd in ready:
-            _pass_on(made.pidfd, signals.take(), proxy)
-        if made.pidfd in ready:
-            if proxy is not None:
-                proxy.drain()
-            status = reap(made.pidfd)
-            return 0 if status is None else status
-        if proxy is not None:
-            proxy.move(ready)
-
-
-def _pass_on(pidfd: int, numbers: list[int], proxy: Proxy | None) -> None:
-    for number in numbers:
-        if number == _SIGWINCH and proxy is not None:
-            proxy.resize()
-        elif number not in (_SIGCHLD, _SIGURG) and not is_dead(pidfd):
-            send_signal(pidfd, number)

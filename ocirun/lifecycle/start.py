@@ -34,7 +34,7 @@ def start(store: Store, container: str) -> Task[None]:
     """Lets the program of a created container run; returns when it was executed.
 
     Raises StateError when the container is not in the status created, StepError when the program cannot be
-    executed, with the reason.
+    executed, with the reason; HookError for a poststart hook that fails, and the container is deleted then.
     """
     lock = yield from store.lock(container)
     try:
@@ -55,12 +55,27 @@ def start_locked(lock: Lock) -> Task[None]:
     try:
         proof = yield from _pass_gate(lock.path, pidfd)
         _close_handshake(lock.path)
-        _judge(proof, pidfd, now, str(entries.head.get("program", "")))
+        judge(proof, pidfd, now.pid, now.start, str(entries.head.get("program", "")))
         writer = journal.Writer(lock.path)
         writer.write({"started": True})
         writer.close()
     finally:
         os.close(pidfd)
+    if entries.has_hooks("poststart"):
+        yield from _poststart(lock, entries)
+
+
+def _poststart(lock: Lock, entries: journal.Journal) -> Task[None]:
+    """Runs the poststart hooks; where one fails the container is stopped and deleted (runtime.md#lifecycle)."""
+    from ocirun.lifecycle.hooks import frozen, run_hooks, state_for
+    from ocirun.lifecycle.undo import despite, undo
+
+    try:
+        state = state_for(entries.head, RUNNING, entries.pid)
+        yield from run_hooks(frozen(lock.path), "poststart", state)
+    except BaseException as error:
+        yield from despite(error, "deleting", undo(lock))
+        raise
 
 
 def _wrong_status(status: str) -> StateError:
@@ -127,13 +142,15 @@ def _close_handshake(directory: str) -> None:
     os.unlink(f"{directory}/proof")
 
 
-def _judge(proof: bytes, pidfd: int, now: State, program: str) -> None:
+def judge(proof: bytes, pidfd: int, pid: int, start: str, program: str) -> None:
+    """Raises StepError or StateError unless ``proof`` and the fate of the process say that ``program`` was
+    executed; ``start`` is the start time of ``pid``."""
     if proof[1:2] == b"E":
         from ocirun.executor.explain import failed_exec
 
         number = int.from_bytes(proof[2:6], "little", signed=True)
         raise failed_exec(program, number, proof[6:])
-    if proof == b"R" and (not is_dead(pidfd) or _program_ran(pidfd, now)):
+    if proof == b"R" and (not is_dead(pidfd) or _program_ran(pidfd, pid, start)):
         return
     raise StateError(
         "init died before it executed the program",
@@ -141,14 +158,14 @@ def _judge(proof: bytes, pidfd: int, now: State, program: str) -> None:
     )
 
 
-def _program_ran(pidfd: int, now: State) -> bool:
+def _program_ran(pidfd: int, pid: int, start: str) -> bool:
     """Whether an init that is dead by now had executed the program.
 
     A zombie still has its comm.  Where it was reaped already the kernel may know the wait status: the helper
     never exits without an E in the proof, so a plain exit is the program's; a death by signal proves nothing.
     """
-    process = look(now.pid)
-    if process is not None and process.start == now.start:
+    process = look(pid)
+    if process is not None and process.start == start:
         return process.comm != WAITING_COMM
     status = exit_code(pidfd)
     return status is None or not status & 0x7F

@@ -78,6 +78,11 @@ def _status(entries: Journal) -> str:
 
 def state(store: Store, container: str) -> State:
     """The state of ``container``; raises StateError when there is none of that id."""
+    return State(container, entries_of(store, container))
+
+
+def entries_of(store: Store, container: str) -> Journal:
+    """The journal of ``container``; raises StateError when there is none of that id."""
     directory = store.directory(container)
     try:
         os.stat(f"{directory}/.")
@@ -85,7 +90,7 @@ def state(store: Store, container: str) -> State:
         raise unknown(container) from None
     except OSError as error:
         raise state_io(error, "open the state directory", directory) from error
-    return State(container, journal.read(directory))
+    return journal.read(directory)
 
 
 def containers(store: Store) -> list[State]:

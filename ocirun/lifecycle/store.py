@@ -97,14 +97,11 @@ class Store:
         until = time.monotonic() + _PATIENCE
         while True:
             lock = Lock(path, self._open(path, container), container)
-            while not lock.acquire():
-                if time.monotonic() > until:
-                    lock.close()
-                    raise StateError(
-                        f"container {container} is locked by another command",
-                        hint="another ocirun works on it: wait for it, or end it and try again",
-                    )
-                yield Wait(until=time.monotonic() + _PAUSE)
+            try:
+                yield from lock.wait(until)
+            except BaseException:
+                lock.close()
+                raise
             if lock.is_current():
                 return lock
             lock.close()
@@ -136,6 +133,20 @@ class Lock:
         except BlockingIOError:
             return False
         return True
+
+    def wait(self, until: float = 0.0) -> Task[None]:
+        """Waits for the lock, to the moment ``until`` at most (0: as long as is usual).
+
+        Raises StateError when somebody keeps it.
+        """
+        until = until or time.monotonic() + _PATIENCE
+        while not self.acquire():
+            if time.monotonic() > until:
+                raise StateError(
+                    f"container {self.container} is locked by another command",
+                    hint="another ocirun works on it: wait for it, or end it and try again",
+                )
+            yield Wait(until=time.monotonic() + _PAUSE)
 
     def is_current(self) -> bool:
         """Whether the locked directory is still the one its path leads to."""

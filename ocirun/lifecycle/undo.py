@@ -7,7 +7,7 @@ import time
 
 from ocirun import journal
 from ocirun.cgroup.files import remove_if_empty
-from ocirun.errors import StateError
+from ocirun.errors import OcirunError, StateError
 from ocirun.executor.run import Execution, Observer, execute
 from ocirun.lifecycle.process import is_dead, open_pidfd, pid_namespace, send_signal
 from ocirun.plan import steps
@@ -17,6 +17,9 @@ from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocirun.errors import Fault
     from ocirun.journal import Journal
     from ocirun.lifecycle.store import Lock
     from ocirun.plan.model import Step
@@ -51,10 +54,15 @@ def _cgroups(entries: Journal) -> list[tuple[str, int]]:
     ]
 
 
-def undo(lock: Lock, *, lenient: bool = False) -> Task[None]:
-    """Undoes all of the container held by ``lock`` and removes its state directory.
+def ignore(fault: Fault) -> None:
+    """For a caller who does not care for warnings."""
+    del fault
 
-    ``lenient`` goes on with what a damaged journal still tells.
+
+def undo(lock: Lock, *, lenient: bool = False, warn: Callable[[Fault], None] = ignore) -> Task[None]:
+    """Undoes all of the container held by ``lock``, removes its state directory and runs the poststop hooks.
+
+    ``lenient`` goes on with what a damaged journal still tells; ``warn`` is told of hooks that fail.
     Can be repeated: each inverse takes what is gone already as done.  Raises StepError or DriverError for
     what cannot be undone; the state directory then stays, so that it can be tried again.
     """
@@ -66,32 +74,56 @@ def undo(lock: Lock, *, lenient: bool = False) -> Task[None]:
     elif steps_back := inverse(entries):
         yield from execute(compile_plan(Plan(lock.container, steps_back)), {}, Observer(), Execution())
     yield from _gone(entries)
+    if not entries.has_hooks("poststop"):
+        lock.remove()
+        return
+    from ocirun.lifecycle.hooks import frozen, run_poststop, state_for
+
+    config = frozen(lock.path)
     lock.remove()
+    yield from run_poststop(config, state_for(entries.head, "stopped", 0), warn)
 
 
 def _gone(entries: Journal) -> Task[None]:
-    """Kills init, waits until it has ended and reaps it where it is our child.
-
-    cgroup.kill has reached it already, unless somebody moved it to another cgroup.  Raises StateError for one
-    that does not die.
-    """
+    """Ends an init that cgroup.kill did not reach because somebody moved it to another cgroup."""
     if entries.head.get("pids") != pid_namespace():
         return  # our pids are others; cgroup.kill has waited for the end of all
     pidfd = open_pidfd(entries.pid, entries.start)
-    if pidfd < 0:
-        return
+    if pidfd >= 0:
+        yield from end(pidfd)
+
+
+def end(pidfd: int) -> Task[None]:
+    """Kills a process, waits until it has ended and reaps it where it is our child; closes ``pidfd``.
+
+    Raises StateError for one that does not die.
+    """
     try:
         if not is_dead(pidfd):
             send_signal(pidfd, _SIGKILL)
             yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
         if not is_dead(pidfd):
             raise StateError(
-                f"init, pid {entries.pid}, does not die",
-                hint=f"/proc/{entries.pid}/stack tells where it hangs; delete again when it is gone",
+                "init does not die, though it was killed",
+                hint="/proc/PID/stack tells where it hangs; delete again when it is gone",
             )
         reap(pidfd)
     finally:
         os.close(pidfd)
+
+
+def despite(error: BaseException, doing: str, task: Task[None]) -> Task[None]:
+    """Runs a task of cleaning up after ``error``; what goes wrong in it becomes a note: the first cause wins.
+
+    Nothing is done after GeneratorExit: who closes a task does not wait for it any more (ocirun.waiting).
+    """
+    if isinstance(error, GeneratorExit):
+        task.close()
+        return
+    try:
+        yield from task
+    except (OcirunError, OSError) as trouble:
+        error.add_note(f"while {doing}: {trouble}")
 
 
 def reap(pidfd: int) -> int | None:

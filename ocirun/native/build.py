@@ -1,6 +1,6 @@
-"""Builds the native programs: the launcher ``ocirun`` and the helper that enters containers.
+"""Builds the native programs: the launcher ``ocirun``, the shim's stub and the helper that enters containers.
 
-pip runs it as a build hook of hatchling; ``python ocirun/native/build.py`` rebuilds both in place.  The
+pip runs it as a build hook of hatchling; ``python ocirun/native/build.py`` rebuilds all in place.  The
 helper is as small as this machine can make it: musl where there is musl-gcc or the ziglang package, else the
 static C library of the compiler.  Its build id goes into ``build_id.py``, so that the executor runs no other
 helper.
@@ -29,6 +29,7 @@ NATIVE = Path(__file__).resolve().parent
 BIN = NATIVE / "bin"
 HELPER = BIN / "ocirun-helper"
 LAUNCHER = BIN / "ocirun"
+SHIM = BIN / "containerd-shim-ocirun-v2"
 BUILD_ID = NATIVE / "build_id.py"
 
 _FLAGS = (
@@ -97,6 +98,15 @@ def compile_launcher(target: Path, boot: str) -> None:
     _compile([NATIVE / "launcher.c"], target, [f'-DOCIRUN_BOOT="{boot}"'])
 
 
+def compile_shim(target: Path, boot: str, helper_build: str) -> None:
+    """Compiles the shim's stub to ``target``: the launcher that asks a zygote first.
+
+    It asks one of the helper ``helper_build`` only, and runs ``boot`` where there is none.
+    """
+    flags = ["-DOCIRUN_SHIM", f'-DOCIRUN_BOOT="{boot}"', f'-DOCIRUN_BUILD="{helper_build}"']
+    _compile([NATIVE / "launcher.c", NATIVE / "shim_stub.c"], target, flags)
+
+
 def _compile(sources: Sequence[Path], target: Path, extra: Sequence[str]) -> None:
     """Compiles beside ``target`` and renames: a program that runs cannot be written (ETXTBSY)."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,38 +166,41 @@ def build_helper() -> None:
 
 
 def build_in_place() -> None:
-    """Builds both for a checkout: the launcher runs the sources where they lie; raises BuildError."""
-    compile_launcher(LAUNCHER, str(NATIVE.parent / "boot.py"))
+    """Builds all for a checkout: the programs run the sources where they lie; raises BuildError."""
+    root = NATIVE.parent.parent
     build_helper()
+    compile_launcher(LAUNCHER, str(root / "ocirun" / "boot.py"))
+    compile_shim(SHIM, str(root / "shim" / "ocirun_shim" / "boot.py"), build_id(HELPER))
 
 
-def _installed_boot() -> str:
-    """Where a wheel puts boot.py, seen from the bin directory: the layout of a virtual environment."""
+def _installed(boot: str) -> str:
+    """Where a wheel puts ``boot``, seen from the bin directory: the layout of a virtual environment."""
     major, minor = sys.version_info[:2]
-    return f"../lib/python{major}.{minor}/site-packages/ocirun/boot.py"
+    return f"../lib/python{major}.{minor}/site-packages/{boot}"
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
     """Builds before hatchling packs: in place for ``pip install -e``, else into a scratch directory."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compiles, and names the launcher a script and the wheel's platform (hatchling's contract)."""
+        """Compiles, and names the scripts and the wheel's platform (hatchling's contract)."""
         if self.target_name != "wheel":
             return
         if version == "editable":
             build_in_place()
-            launcher = LAUNCHER
+            scripts = [LAUNCHER, SHIM]
         else:
             build_helper()
-            launcher = self._scratch() / "ocirun"
-            compile_launcher(launcher, _installed_boot())
+            scripts = [self._scratch() / LAUNCHER.name, self._scratch() / SHIM.name]
+            compile_launcher(scripts[0], _installed("ocirun/boot.py"))
+            compile_shim(scripts[1], _installed("ocirun_shim/boot.py"), build_id(HELPER))
         build_data["pure_python"] = False
-        # The launcher names the directory of this Python's version, so the wheel is for no other.
+        # The programs name the directory of this Python's version, so the wheel is for no other.
         build_data["tag"] = f"cp{sys.version_info[0]}{sys.version_info[1]}-none-{_platform_tag()}"
-        build_data["shared_scripts"] = {str(launcher): "ocirun"}
+        build_data["shared_scripts"] = {str(script): script.name for script in scripts}
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Removes the scratch directory once the launcher is packed (hatchling's contract)."""
+        """Removes the scratch directory once the programs are packed (hatchling's contract)."""
         del version, build_data, artifact_path
         if self._scratch_directory:
             shutil.rmtree(self._scratch_directory)
@@ -195,7 +208,8 @@ class NativeBuildHook(BuildHookInterface[Any]):
     _scratch_directory = ""
 
     def _scratch(self) -> Path:
-        self._scratch_directory = tempfile.mkdtemp(prefix="ocirun-build-")
+        if not self._scratch_directory:
+            self._scratch_directory = tempfile.mkdtemp(prefix="ocirun-build-")
         return Path(self._scratch_directory)
 
 

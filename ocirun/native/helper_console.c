@@ -69,16 +69,22 @@ static int make_console_file(void) {
     return fd;
 }
 
-void run_make_console(const struct make_console_args *args) {
-    struct winsize size = {.ws_col = (unsigned short)args->columns, .ws_row = (unsigned short)args->rows};
-    int master = open_master(), peer = open_peer(master);
+static void bind_console(int peer) {
     int target = make_console_file(), bound = clone_tree(peer, "/dev/console", false);
 
-    if (args->columns && args->rows && ioctl(master, TIOCSWINSZ, &size) < 0)
-        fail_errno("TIOCSWINSZ", "/dev/console");
     move_onto(bound, target, "/dev/console");
     close_fd(bound);
     close_fd(target);
+}
+
+void run_make_console(const struct make_console_args *args) {
+    struct winsize size = {.ws_col = (unsigned short)args->columns, .ws_row = (unsigned short)args->rows};
+    int master = open_master(), peer = open_peer(master);
+
+    if (args->columns && args->rows && ioctl(master, TIOCSWINSZ, &size) < 0)
+        fail_errno("TIOCSWINSZ", "/dev/pts/ptmx");
+    if (args->bind)
+        bind_console(peer);
     fill_slot(args->console, master);
     fill_slot(args->terminal, peer);
 }

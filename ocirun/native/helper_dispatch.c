@@ -16,6 +16,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_OPEN_TREE:
         run_open_tree(&args->open_tree);
         return;
+    case VERB_OPEN_FILESYSTEM:
+        run_open_filesystem(&args->open_filesystem);
+        return;
     case VERB_OPEN_DEVICE:
         run_open_device(&args->open_device);
         return;
@@ -25,6 +28,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_ALLOW_DEVICES:
         run_allow_devices(&args->allow_devices);
         return;
+    case VERB_JOIN_NAMESPACES:
+        run_join_namespaces(&args->join_namespaces);
+        return;
     case VERB_CLONE_INIT:
         run_clone_init(&args->clone_init);
         return;
@@ -33,6 +39,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_REMOVE_CGROUP:
         run_remove_cgroup(&args->remove_cgroup);
+        return;
+    case VERB_JOIN_CGROUP_NAMESPACE:
+        run_join_cgroup_namespace(&args->join_cgroup_namespace);
         return;
     case VERB_JOIN_KEYRING:
         run_join_keyring(&args->join_keyring);

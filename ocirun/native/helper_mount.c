@@ -157,8 +157,22 @@ static void keep_mode(int context, const struct mount_args *args, int target) {
     set_option(context, option, args->target);
 }
 
+static int make_mount(int context, const char *source, struct wire_strs options, uint64_t attributes,
+                      const char *target) {
+    if (*source && syscall(SYS_fsconfig, context, KERNEL_FSCONFIG_SET_STRING, "source", source, 0) < 0)
+        fail_context(context, "fsconfig", target, source);
+    while (options.count)
+        set_option(context, wire_next(&options), target);
+    return finish_context(context, attributes, target);
+}
+
+void run_open_filesystem(const struct open_filesystem_args *args) {
+    int context = open_context(args->fstype, args->source);
+
+    fill_slot(args->tree, make_mount(context, args->source, args->options, args->set, args->source));
+}
+
 void run_mount(const struct mount_args *args) {
-    struct wire_strs options = args->options;
     int context = open_context(args->fstype, args->target), mount;
     int target = open_in_root(args->target, O_PATH | O_DIRECTORY, args->plain ? IN_ROOT_NO_SYMLINKS : 0);
 
@@ -168,12 +182,7 @@ void run_mount(const struct mount_args *args) {
         target = make_in_root(args->target, S_IFDIR, 0755, args->plain);
     if (target < 0)
         fail_errno("openat2", args->target);
-    if (*args->source &&
-        syscall(SYS_fsconfig, context, KERNEL_FSCONFIG_SET_STRING, "source", args->source, 0) < 0)
-        fail_context(context, "fsconfig", args->target, args->source);
-    while (options.count)
-        set_option(context, wire_next(&options), args->target);
-    mount = finish_context(context, args->set, args->target);
+    mount = make_mount(context, args->source, args->options, args->set, args->target);
     set_attributes(mount, args->propagation & MS_REC, 0, 0, args->propagation, args->target);
     move_onto(mount, target, args->target);
     check_mounted(mount, args->target, args->plain);
@@ -218,6 +227,8 @@ void run_attach_root(const struct attach_root_args *args) {
         fail_errno("fstat", "root");
     if (!S_ISDIR(facts.st_mode))
         fail(ENOTDIR, "fstat", "root");
+    set_attributes(root, false, args->set, args->clear, 0, "root");
+    set_attributes(root, true, args->rset, args->rclear, 0, "root");
     /* It covers "/" for those who look it up anew; we go on through the descriptor. */
     if (syscall(SYS_move_mount, root, "", AT_FDCWD, "/", KERNEL_MOVE_MOUNT_F_EMPTY_PATH) < 0)
         fail_errno("move_mount", "root");

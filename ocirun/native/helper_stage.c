@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -89,6 +90,19 @@ static void await_announcement(int told) {
     if (got != 1)
         _exit(1);
     close_fd(told);
+}
+
+void run_join_namespaces(const struct join_namespaces_args *args) {
+    if (setns(slot_fd(args->init), (int)args->namespaces) < 0)
+        fail_errno("setns", "");
+    helper.root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (helper.root < 0)
+        fail_errno("open", "/");
+}
+
+void run_join_cgroup_namespace(const struct join_cgroup_namespace_args *args) {
+    if (setns(slot_fd(args->init), CLONE_NEWCGROUP) < 0)
+        fail_errno("setns", "cgroup");
 }
 
 void run_clone_init(const struct clone_init_args *args) {

@@ -14,7 +14,7 @@
 #include "helper.h"
 #include "helper_kernel.h"
 
-/* The name of a process that waits for its start; its zombie tells by it that no program ever ran. */
+/* The name of a process that executed nothing yet; its zombie tells by it that no program ever ran. */
 static const char reserved_name[] = "ocirun-init";
 
 void run_enter_cwd(const struct enter_cwd_args *args) {
@@ -256,7 +256,8 @@ static char **make_vector(char ***room, struct wire_strs texts, const char *last
     return vector;
 }
 
-/* From here on the host hears us through the proof alone: the errno, then how the file begins, from which the
+/* From here on the host hears us through the proof alone, which is the control socket where nobody waits for
+ * a start (write(2) is what every filter admits): the errno, then how the file begins, from which the
  * host tells a missing interpreter or a foreign architecture.  The errno goes first, for a filter of the
  * container may kill us for the rest. */
 static _Noreturn void fail_exec(int proof, const char *path, int error) {
@@ -278,9 +279,11 @@ void run_exec(const struct exec_args *args) {
     char **room = helper.pointers;
     char **argv = make_vector(&room, args->args, NULL);
     char **envp = make_vector(&room, args->env, helper.home);
-    int proof = slot_fd(helper.proof);
+    int proof = helper.control < 0 ? slot_fd(helper.proof) : helper.control;
     const char *path;
 
+    if (prctl(PR_SET_NAME, reserved_name, 0, 0, 0) < 0)
+        fail_errno("prctl", "PR_SET_NAME");
     reset_signals();
     if (write(proof, "R", 1) != 1)
         _exit(126);

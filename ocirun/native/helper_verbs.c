@@ -7,12 +7,15 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_HIDE_PROCESS] = ACTOR_STAGE,
     [VERB_OPEN_HANDSHAKE] = ACTOR_STAGE,
     [VERB_OPEN_TREE] = ACTOR_STAGE,
+    [VERB_OPEN_FILESYSTEM] = ACTOR_STAGE,
     [VERB_OPEN_DEVICE] = ACTOR_STAGE,
     [VERB_OPEN_CGROUP] = ACTOR_STAGE,
     [VERB_ALLOW_DEVICES] = ACTOR_STAGE,
+    [VERB_JOIN_NAMESPACES] = ACTOR_STAGE,
     [VERB_CLONE_INIT] = ACTOR_STAGE,
     [VERB_KILL_CGROUP] = ACTOR_STAGE,
     [VERB_REMOVE_CGROUP] = ACTOR_STAGE,
+    [VERB_JOIN_CGROUP_NAMESPACE] = ACTOR_INIT,
     [VERB_JOIN_KEYRING] = ACTOR_INIT,
     [VERB_SET_LINK_UP] = ACTOR_INIT,
     [VERB_SET_PROPAGATION] = ACTOR_INIT,
@@ -65,6 +68,12 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
     case VERB_OPEN_TREE:
         return wire_str(wire, &args->open_tree.path) && wire_u32(wire, &args->open_tree.recursive) &&
                wire_slot(wire, &args->open_tree.tree) && wire_at_end(wire);
+    case VERB_OPEN_FILESYSTEM:
+        return wire_str(wire, &args->open_filesystem.fstype) &&
+               wire_str(wire, &args->open_filesystem.source) &&
+               wire_strs(wire, &args->open_filesystem.options) &&
+               wire_u64(wire, &args->open_filesystem.set) && wire_slot(wire, &args->open_filesystem.tree) &&
+               wire_at_end(wire);
     case VERB_OPEN_DEVICE:
         return wire_str(wire, &args->open_device.path) && wire_u32(wire, &args->open_device.major) &&
                wire_u32(wire, &args->open_device.minor) && wire_slot(wire, &args->open_device.device) &&
@@ -75,6 +84,9 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
     case VERB_ALLOW_DEVICES:
         return wire_slot(wire, &args->allow_devices.cgroup) &&
                wire_bytes(wire, &args->allow_devices.program) && wire_at_end(wire);
+    case VERB_JOIN_NAMESPACES:
+        return wire_slot(wire, &args->join_namespaces.init) &&
+               wire_u64(wire, &args->join_namespaces.namespaces) && wire_at_end(wire);
     case VERB_CLONE_INIT:
         return wire_u64(wire, &args->clone_init.namespaces) && wire_slot(wire, &args->clone_init.cgroup) &&
                wire_at_end(wire);
@@ -83,6 +95,8 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
     case VERB_REMOVE_CGROUP:
         return wire_str(wire, &args->remove_cgroup.path) && wire_u32(wire, &args->remove_cgroup.parents) &&
                wire_at_end(wire);
+    case VERB_JOIN_CGROUP_NAMESPACE:
+        return wire_slot(wire, &args->join_cgroup_namespace.init) && wire_at_end(wire);
     case VERB_JOIN_KEYRING:
         return wire_str(wire, &args->join_keyring.name) && wire_at_end(wire);
     case VERB_SET_LINK_UP:
@@ -90,13 +104,14 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
     case VERB_SET_PROPAGATION:
         return wire_u32(wire, &args->set_propagation.flags) && wire_at_end(wire);
     case VERB_ATTACH_ROOT:
-        return wire_slot(wire, &args->attach_root.root) && wire_at_end(wire);
+        return wire_slot(wire, &args->attach_root.root) && wire_u64(wire, &args->attach_root.set) &&
+               wire_u64(wire, &args->attach_root.clear) && wire_u64(wire, &args->attach_root.rset) &&
+               wire_u64(wire, &args->attach_root.rclear) && wire_at_end(wire);
     case VERB_MOUNT:
         return wire_str(wire, &args->mount.fstype) && wire_str(wire, &args->mount.source) &&
                wire_str(wire, &args->mount.target) && wire_strs(wire, &args->mount.options) &&
-               wire_u64(wire, &args->mount.set) && wire_u64(wire, &args->mount.clear) &&
-               wire_u32(wire, &args->mount.propagation) && wire_u32(wire, &args->mount.plain) &&
-               wire_at_end(wire);
+               wire_u64(wire, &args->mount.set) && wire_u32(wire, &args->mount.propagation) &&
+               wire_u32(wire, &args->mount.plain) && wire_at_end(wire);
     case VERB_ATTACH:
         return wire_slot(wire, &args->attach.tree) && wire_str(wire, &args->attach.target) &&
                wire_u64(wire, &args->attach.set) && wire_u64(wire, &args->attach.clear) &&
@@ -115,7 +130,7 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_at_end(wire);
     case VERB_MAKE_CONSOLE:
         return wire_u32(wire, &args->make_console.columns) && wire_u32(wire, &args->make_console.rows) &&
-               wire_slot(wire, &args->make_console.console) &&
+               wire_u32(wire, &args->make_console.bind) && wire_slot(wire, &args->make_console.console) &&
                wire_slot(wire, &args->make_console.terminal) && wire_at_end(wire);
     case VERB_PIVOT_ROOT:
         return wire_at_end(wire);

@@ -1,11 +1,14 @@
 /*
- * ocirun, the command: a static program that makes the process clean and becomes the Python beside it.
+ * ocirun, the command: a static program that makes the process clean and becomes the Python beside it.  The
+ * same with OCIRUN_SHIM defined is containerd-shim-ocirun-v2, which first asks the zygote (shim_stub.c).
  *
  * It takes no decision of its own and reads no file.  It finds itself by /proc/self/exe, never by argv[0], so
  * a relative path, a symbolic link and a strange working directory all lead to the same code; and it drops
  * the variables by which a loader or a library could be told to load other code into a process of root.
  */
 #define _GNU_SOURCE
+#include "launcher.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -22,12 +25,7 @@
 
 extern char **environ;
 
-/* Variables that make ld.so, iconv(3), locales or OpenSSL load code; python3 -I takes care of PYTHON*. */
-static const char *const loading[] = {
-    "LD_", "GCONV_PATH=", "LOCPATH=", "OPENSSL_CONF=", "OPENSSL_ENGINES=", "OPENSSL_MODULES=",
-};
-
-static void say(const char *text) {
+void say(const char *text) {
     if (write(STDERR_FILENO, text, strlen(text)) < 0)
         return;
 }
@@ -66,18 +64,25 @@ static int fill_standard_descriptors(void) {
     return 0;
 }
 
-static int is_loading(const char *variable) {
+#ifndef OCIRUN_SHIM
+/* Variables that make ld.so, iconv(3), locales or OpenSSL load code; python3 -I takes care of PYTHON*. */
+static const char *const loading[] = {
+    "LD_", "GCONV_PATH=", "LOCPATH=", "OPENSSL_CONF=", "OPENSSL_ENGINES=", "OPENSSL_MODULES=",
+};
+
+int is_passed(const char *variable) {
     for (size_t i = 0; i < sizeof(loading) / sizeof(loading[0]); i++)
         if (strncmp(variable, loading[i], strlen(loading[i])) == 0)
-            return 1;
-    return 0;
+            return 0;
+    return 1;
 }
+#endif
 
 static void scrub_environment(void) {
     char **to = environ;
 
     for (char **from = environ; *from; from++)
-        if (!is_loading(*from))
+        if (is_passed(*from))
             *to++ = *from;
     *to = NULL;
 }
@@ -95,19 +100,26 @@ static int beside(char *path, size_t length, const char *name) {
     return 0;
 }
 
-static int become_python(int argc, char **argv) {
+/* Puts the path of the directory of this program, with its last "/", into path: its length, or -1. */
+static ssize_t own_directory(char path[PATH_MAX]) {
+    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+    while (length > 0 && path[length - 1] != '/')
+        length--;
+    if (length >= 0)
+        path[length] = '\0';
+    return length;
+}
+
+static int become_python(int argc, char **argv, const char *directory, size_t length) {
     static char python[PATH_MAX], boot[PATH_MAX];
     char *arguments[FIXED_ARGUMENTS + (argc > 0 ? argc : 1) + 1];
-    ssize_t length = readlink("/proc/self/exe", python, sizeof(python) - 1);
     int count = 0;
 
-    if (length < 0)
-        return fail("readlink", "/proc/self/exe");
-    while (length > 0 && python[length - 1] != '/')
-        length--;
-    memcpy(boot, python, (size_t)length);
-    if (beside(python, (size_t)length, "python3") < 0 || beside(boot, (size_t)length, OCIRUN_BOOT) < 0)
-        return fail("find the files beside", "/proc/self/exe");
+    memcpy(python, directory, length);
+    memcpy(boot, directory, length);
+    if (beside(python, length, "python3") < 0 || beside(boot, length, OCIRUN_BOOT) < 0)
+        return fail("find the files beside", directory);
 
     arguments[count++] = python;
     arguments[count++] = "-I"; /* no PYTHON* variable, no user directory, no current directory */
@@ -123,9 +135,19 @@ static int become_python(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    static char directory[PATH_MAX];
+    ssize_t length = own_directory(directory);
+
     reset_signals();
     scrub_environment();
     if (fill_standard_descriptors() < 0)
         return fail("open", "/dev/null");
-    return become_python(argc, argv);
+    if (length < 0)
+        return fail("readlink", "/proc/self/exe");
+#ifdef OCIRUN_SHIM
+    int status = ask_zygote(argc, argv, directory);
+    if (status >= 0)
+        return status;
+#endif
+    return become_python(argc, argv, directory, (size_t)length);
 }

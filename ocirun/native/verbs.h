@@ -8,53 +8,56 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\x1d\x22\x4a\x0b\x82\x7e\x4e\xc5\x41\x76\x61\xc3\x92\x10\x2a\x40"
+#define TABLE_DIGEST "\x0c\xbb\x96\x4d\x94\xac\x60\x51\x73\x2a\x8d\x37\xc1\x20\x87\x9b"
 
 enum verb {
     VERB_MEET = 1,
-    VERB_HIDE_PROCESS = 4,
-    VERB_OPEN_HANDSHAKE = 5,
-    VERB_OPEN_TREE = 6,
-    VERB_OPEN_DEVICE = 7,
-    VERB_OPEN_CGROUP = 8,
-    VERB_ALLOW_DEVICES = 9,
-    VERB_CLONE_INIT = 10,
-    VERB_KILL_CGROUP = 11,
-    VERB_REMOVE_CGROUP = 12,
-    VERB_JOIN_KEYRING = 13,
-    VERB_SET_LINK_UP = 14,
-    VERB_SET_PROPAGATION = 15,
-    VERB_ATTACH_ROOT = 16,
-    VERB_MOUNT = 17,
-    VERB_ATTACH = 18,
-    VERB_MAKE_DEVICE = 19,
-    VERB_MAKE_SYMLINK = 20,
-    VERB_MAKE_DIRECTORY = 21,
-    VERB_MAKE_CONSOLE = 22,
-    VERB_PIVOT_ROOT = 23,
-    VERB_NEW_SESSION = 24,
-    VERB_TAKE_TERMINAL = 25,
-    VERB_SET_ROOT_READONLY = 26,
-    VERB_SET_READONLY = 27,
-    VERB_SET_HOSTNAME = 28,
-    VERB_READONLY_PATH = 29,
-    VERB_MASK_PATH = 30,
-    VERB_FORBID_NEW_PRIVILEGES = 31,
-    VERB_ENTER_CWD = 32,
-    VERB_SET_RLIMIT = 33,
-    VERB_OWN_STDIO = 34,
-    VERB_DROP_BOUNDING = 35,
-    VERB_SET_GROUPS = 36,
-    VERB_SET_IDS = 37,
-    VERB_SET_CAPABILITIES = 38,
-    VERB_RAISE_AMBIENT = 39,
-    VERB_SET_UMASK = 40,
-    VERB_FIND_HOME = 41,
-    VERB_FIND_PROGRAM = 42,
-    VERB_CLOSE_DESCRIPTORS = 43,
-    VERB_AWAIT_START = 44,
-    VERB_EXEC = 45,
-    VERB_LAST = 45,
+    VERB_HIDE_PROCESS = 6,
+    VERB_OPEN_HANDSHAKE = 7,
+    VERB_OPEN_TREE = 8,
+    VERB_OPEN_FILESYSTEM = 9,
+    VERB_OPEN_DEVICE = 10,
+    VERB_OPEN_CGROUP = 11,
+    VERB_ALLOW_DEVICES = 12,
+    VERB_JOIN_NAMESPACES = 13,
+    VERB_CLONE_INIT = 14,
+    VERB_KILL_CGROUP = 15,
+    VERB_REMOVE_CGROUP = 16,
+    VERB_JOIN_CGROUP_NAMESPACE = 17,
+    VERB_JOIN_KEYRING = 18,
+    VERB_SET_LINK_UP = 19,
+    VERB_SET_PROPAGATION = 20,
+    VERB_ATTACH_ROOT = 21,
+    VERB_MOUNT = 22,
+    VERB_ATTACH = 23,
+    VERB_MAKE_DEVICE = 24,
+    VERB_MAKE_SYMLINK = 25,
+    VERB_MAKE_DIRECTORY = 26,
+    VERB_MAKE_CONSOLE = 27,
+    VERB_PIVOT_ROOT = 28,
+    VERB_NEW_SESSION = 29,
+    VERB_TAKE_TERMINAL = 30,
+    VERB_SET_ROOT_READONLY = 31,
+    VERB_SET_READONLY = 32,
+    VERB_SET_HOSTNAME = 33,
+    VERB_READONLY_PATH = 34,
+    VERB_MASK_PATH = 35,
+    VERB_FORBID_NEW_PRIVILEGES = 36,
+    VERB_ENTER_CWD = 37,
+    VERB_SET_RLIMIT = 38,
+    VERB_OWN_STDIO = 39,
+    VERB_DROP_BOUNDING = 40,
+    VERB_SET_GROUPS = 41,
+    VERB_SET_IDS = 42,
+    VERB_SET_CAPABILITIES = 43,
+    VERB_RAISE_AMBIENT = 44,
+    VERB_SET_UMASK = 45,
+    VERB_FIND_HOME = 46,
+    VERB_FIND_PROGRAM = 47,
+    VERB_CLOSE_DESCRIPTORS = 48,
+    VERB_AWAIT_START = 49,
+    VERB_EXEC = 50,
+    VERB_LAST = 50,
 };
 
 enum actor { ACTOR_HOST, ACTOR_STAGE, ACTOR_INIT };
@@ -76,6 +79,14 @@ struct open_tree_args {
     uint32_t tree;
 };
 
+struct open_filesystem_args {
+    const char *fstype;
+    const char *source;
+    struct wire_strs options;
+    uint64_t set;
+    uint32_t tree;
+};
+
 struct open_device_args {
     const char *path;
     uint32_t major;
@@ -93,6 +104,11 @@ struct allow_devices_args {
     struct wire_bytes program;
 };
 
+struct join_namespaces_args {
+    uint32_t init;
+    uint64_t namespaces;
+};
+
 struct clone_init_args {
     uint64_t namespaces;
     uint32_t cgroup;
@@ -105,6 +121,10 @@ struct kill_cgroup_args {
 struct remove_cgroup_args {
     const char *path;
     uint32_t parents;
+};
+
+struct join_cgroup_namespace_args {
+    uint32_t init;
 };
 
 struct join_keyring_args {
@@ -121,6 +141,10 @@ struct set_propagation_args {
 
 struct attach_root_args {
     uint32_t root;
+    uint64_t set;
+    uint64_t clear;
+    uint64_t rset;
+    uint64_t rclear;
 };
 
 struct mount_args {
@@ -129,7 +153,6 @@ struct mount_args {
     const char *target;
     struct wire_strs options;
     uint64_t set;
-    uint64_t clear;
     uint32_t propagation;
     uint32_t plain;
 };
@@ -167,6 +190,7 @@ struct make_directory_args {
 struct make_console_args {
     uint32_t columns;
     uint32_t rows;
+    uint32_t bind;
     uint32_t console;
     uint32_t terminal;
 };
@@ -261,12 +285,15 @@ union verb_args {
     struct meet_args meet;
     struct open_handshake_args open_handshake;
     struct open_tree_args open_tree;
+    struct open_filesystem_args open_filesystem;
     struct open_device_args open_device;
     struct open_cgroup_args open_cgroup;
     struct allow_devices_args allow_devices;
+    struct join_namespaces_args join_namespaces;
     struct clone_init_args clone_init;
     struct kill_cgroup_args kill_cgroup;
     struct remove_cgroup_args remove_cgroup;
+    struct join_cgroup_namespace_args join_cgroup_namespace;
     struct join_keyring_args join_keyring;
     struct set_link_up_args set_link_up;
     struct set_propagation_args set_propagation;
@@ -309,12 +336,15 @@ void run_meet(const struct meet_args *args);
 void run_hide_process(void);
 void run_open_handshake(const struct open_handshake_args *args);
 void run_open_tree(const struct open_tree_args *args);
+void run_open_filesystem(const struct open_filesystem_args *args);
 void run_open_device(const struct open_device_args *args);
 void run_open_cgroup(const struct open_cgroup_args *args);
 void run_allow_devices(const struct allow_devices_args *args);
+void run_join_namespaces(const struct join_namespaces_args *args);
 void run_clone_init(const struct clone_init_args *args);
 void run_kill_cgroup(const struct kill_cgroup_args *args);
 void run_remove_cgroup(const struct remove_cgroup_args *args);
+void run_join_cgroup_namespace(const struct join_cgroup_namespace_args *args);
 void run_join_keyring(const struct join_keyring_args *args);
 void run_set_link_up(const struct set_link_up_args *args);
 void run_set_propagation(const struct set_propagation_args *args);

@@ -2,10 +2,14 @@
 waits.
 
 Each law is a function that takes a View of the plan and yields what breaks it, as sentences that name the
-steps. A plan without ``clone_init`` (an undo) is held only to the laws that every plan is under.
+steps. A plan without ``clone_init`` (an undo) is held only to the laws that every plan is under; one that
+enters a container that is there (an exec) has laws of its own, under the same order.
 """
 
 from __future__ import annotations
+
+import math
+from itertools import pairwise
 
 from ocirun.plan.model import LIFECYCLE
 from ocirun.plan.table import CALLS_UNDER_ANY_FILTER, HOST, INIT, STAGE, TABLE
@@ -27,12 +31,16 @@ _VERBS = {verb.name: verb for verb in TABLE}
 ORDER: tuple[tuple[str, ...], ...] = (
     ("make_cgroup",),
     ("hide_process",),
+    ("open_init",),
     ("open_handshake",),
+    ("open_filesystem",),
     ("open_tree",),
     ("open_device",),
     ("open_cgroup",),
     ("allow_devices",),
+    ("join_namespaces",),
     ("clone_init",),
+    ("join_cgroup_namespace",),
     ("join_keyring",),
     ("set_link_up",),
     ("set_propagation",),
@@ -43,6 +51,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("make_directory",),
     ("make_console",),
     ("send_console",),
+    ("run_hook",),
     ("pivot_root",),
     ("new_session",),
     ("take_terminal",),
@@ -69,11 +78,24 @@ ORDER: tuple[tuple[str, ...], ...] = (
 )
 _RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
+_CLONE_NEWNS = 0x20000  # linux/sched.h
+
 #: What every plan that creates a container must hold.
 MANDATORY = (
-    "make_cgroup hide_process open_handshake open_tree open_cgroup allow_devices clone_init set_propagation "
+    "make_cgroup hide_process open_handshake open_cgroup allow_devices clone_init set_propagation "
     "attach_root pivot_root new_session enter_cwd close_descriptors drop_bounding set_groups set_ids "
     "set_capabilities raise_ambient set_umask find_program await_start exec"
+).split()
+
+#: What every plan that enters a container must hold, and what it may hold besides: it makes and mounts
+#: nothing.
+ENTERING_MANDATORY = (
+    "hide_process open_init open_cgroup join_namespaces clone_init join_cgroup_namespace new_session "
+    "enter_cwd close_descriptors drop_bounding set_groups set_ids set_capabilities raise_ambient set_umask "
+    "find_program exec"
+).split()
+ENTERING_OPTIONAL = (
+    "make_console send_console take_terminal forbid_new_privileges find_home own_stdio set_rlimit"
 ).split()
 
 #: verb -> verbs of which one must be there as well.
@@ -83,7 +105,7 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "take_terminal": ("make_console",),
     "make_device": ("make_symlink",),
     "make_symlink": ("make_device",),
-    "pivot_root": ("take_terminal", "own_stdio"),
+    "new_session": ("take_terminal", "own_stdio"),
 }
 
 #: The default devices and links of a container; a plan has all of them or, for a /dev that is bound, none.
@@ -113,6 +135,8 @@ COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/linux/resources/devices", ("allow_devices",)),
     ("/linux/maskedPaths/*", ("mask_path",)),
     ("/linux/readonlyPaths/*", ("readonly_path",)),
+    ("/hooks/prestart/*", ("run_hook",)),
+    ("/hooks/createRuntime/*", ("run_hook",)),
 )
 
 
@@ -131,7 +155,12 @@ class View:
     @property
     def creates(self) -> bool:
         """Whether the plan makes a container."""
-        return "clone_init" in self.places or "exec" in self.places
+        return ("clone_init" in self.places or "exec" in self.places) and not self.enters
+
+    @property
+    def enters(self) -> bool:
+        """Whether the plan runs a process in a container that is there."""
+        return "open_init" in self.places or "join_namespaces" in self.places
 
     def slots(self, kind: str) -> Iterator[tuple[int, Step, str]]:
         """Each argument of this kind ("slot" or "out"): number of the step, the step, the name of the
@@ -151,7 +180,7 @@ def lint(plan: Plan, config: Config | None = None) -> list[str]:
     if unknown:
         return unknown
     view = View(plan, config)
-    laws = EVERY_PLAN + (CREATING if view.creates else ())
+    laws = EVERY_PLAN + (CREATING if view.creates else ENTERING if view.enters else ())
     return [complaint for law in laws for complaint in law(view)]
 
 
@@ -259,7 +288,7 @@ def order_of_creation(view: View) -> Iterator[str]:
 
 def mandatory(view: View) -> Iterator[str]:
     """Nothing that every container needs is missing: groups always set, descriptors closed, cwd verified …"""
-    for name in MANDATORY:
+    for name in ENTERING_MANDATORY if view.enters else MANDATORY:
         if name not in view.places:
             yield f"{name} is missing"
 
@@ -306,19 +335,50 @@ def late_readonly(view: View) -> Iterator[str]:
             yield f"step {number}: set_readonly for a mount that no step made"
 
 
+def root_before_mounts(view: View) -> Iterator[str]:
+    """What belongs to the root file system is attached before the mounts of the config, in its own order."""
+    places = [
+        (number, _root_number(step.pointer))
+        for number, step in enumerate(view.steps, 1)
+        if step.verb in ("attach", "mount")
+    ]
+    for (_, before), (number, after) in pairwise(places):
+        if before > after:
+            yield f"step {number}: {view.steps[number - 1].pointer} of the root must be attached before"
+
+
+def _root_number(pointer: str) -> float:
+    """N of ``rootfs[N]``; what is not of the root comes after all of them."""
+    return int(pointer[7:-1]) if pointer.startswith("rootfs[") else math.inf
+
+
+def prestart_first(view: View) -> Iterator[str]:
+    """The hooks of kind prestart run before those of kind createRuntime (config.md#prestart)."""
+    kinds = [(number, str(view.steps[number - 1].args[0])) for number in view.places.get("run_hook", ())]
+    for (_, before), (number, after) in pairwise(kinds):
+        if (before, after) == ("createRuntime", "prestart"):
+            yield f"step {number}: a prestart hook must stand before those of createRuntime"
+
+
 def covered(view: View) -> Iterator[str]:
     """Every member of the config that asks for something has its step (only when the config is given)."""
     if view.config is None:
         return
-    cited = {(step.pointer, step.verb) for step in view.steps}
-    for pattern, verbs in COVERAGE:
-        for pointer in _asked(view.config, pattern):
-            if not any((pointer, verb) in cited for verb in verbs):
-                yield f"{pointer} is asked for and no step does it"
+    yield from _asked_covered(view, "/")
     yield from _cwd_covered(view)
     yield from _keeps_readonly(view)
     yield from _loopback(view)
     yield from _home(view)
+
+
+def _asked_covered(view: View, place: str) -> Iterator[str]:
+    """Every member below ``place`` that asks for something is cited by a step that does it."""
+    assert view.config is not None
+    cited = {(step.pointer, step.verb) for step in view.steps}
+    for pattern, verbs in COVERAGE:
+        for pointer in _asked(view.config, pattern) if pattern.startswith(place) else ():
+            if not any((pointer, verb) in cited for verb in verbs):
+                yield f"{pointer} is asked for and no step does it"
 
 
 def _asked(config: Mapping[str, object], pattern: str) -> Iterator[str]:
@@ -381,6 +441,32 @@ def _loopback(view: View) -> Iterator[str]:
             yield "the loopback of the new network namespace stays down"
 
 
+# -- laws for plans that enter
+# -----------------------------------------------------------------------------------
+
+
+def leaves_the_container_alone(view: View) -> Iterator[str]:
+    """Nothing is made in the container but a process, which lives where init lives."""
+    for number, step in enumerate(view.steps, 1):
+        if step.verb not in ENTERING_MANDATORY and step.verb not in ENTERING_OPTIONAL:
+            yield f"step {number}: {step.verb} has no place in a plan that enters a container"
+        arguments = dict(zip(_names(step.verb), step.args, strict=True))
+        if step.verb == "clone_init" and arguments["namespaces"]:
+            yield f"step {number}: a new namespace in a plan that enters a container"
+        if step.verb == "join_namespaces" and not int(str(arguments["namespaces"])) & _CLONE_NEWNS:
+            yield f"step {number}: the mount namespace is not joined"
+        if step.verb == "make_console" and arguments["bind"]:
+            yield f"step {number}: the console of the container is that of its init"
+
+
+def process_covered(view: View) -> Iterator[str]:
+    """Every member of the process that asks for something has its step; the config is the container's with
+    this process as its own."""
+    if view.config is not None:
+        yield from _asked_covered(view, "/process/")
+        yield from _home(view)
+
+
 EVERY_PLAN: tuple[Callable[[View], Iterator[str]], ...] = (
     order_of_the_table,
     once,
@@ -397,5 +483,14 @@ CREATING: tuple[Callable[[View], Iterator[str]], ...] = (
     companions,
     default_devices,
     late_readonly,
+    root_before_mounts,
+    prestart_first,
     covered,
+)
+ENTERING: tuple[Callable[[View], Iterator[str]], ...] = (
+    order_of_creation,
+    mandatory,
+    companions,
+    leaves_the_container_alone,
+    process_covered,
 )

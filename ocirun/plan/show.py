@@ -134,15 +134,24 @@ def _limit(value: int) -> str:
 
 
 def _mount(a: Arguments) -> str:
-    words = attributes(a.number("set"), a.number("clear")) + a.text("options").split()
+    words = attributes(a.number("set"), 0) + a.text("options").split()
     return _with(f"{a.text('fstype')} on {a.text('target')}", [*words, propagation(a.number("propagation"))])
 
 
 def _attach(a: Arguments) -> str:
-    words = attributes(a.number("set"), a.number("clear")) + attributes(
-        a.number("rset"), a.number("rclear"), "r"
-    )
-    return _with(f"{a.text('tree')} on {a.text('target')}", [*words, propagation(a.number("propagation"))])
+    text = f"{a.text('tree')} on {a.text('target')}"
+    return _with(text, [*_both(a), propagation(a.number("propagation"))])
+
+
+def _both(a: Arguments) -> list[str]:
+    """The attributes of a mount, and those of all mounts below it."""
+    below = attributes(a.number("rset"), a.number("rclear"), "r")
+    return attributes(a.number("set"), a.number("clear")) + below
+
+
+def _filesystem(a: Arguments) -> str:
+    words = [*attributes(a.number("set"), 0), *a.text("options").split(" ")]
+    return _with(f"{a.text('fstype')} of {a.text('source')}", list(dict.fromkeys(words)))
 
 
 def _with(text: str, words: list[str]) -> str:
@@ -184,8 +193,14 @@ def _rlimit(a: Arguments) -> str:
 _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "make_cgroup": lambda a: a.text("path"),
     "open_tree": lambda a: a.text("path") + (" and below" if a.has("recursive") else ""),
+    "open_filesystem": _filesystem,
+    "attach_root": lambda a: _with(a.text("root"), _both(a)),
     "open_device": _device,
     "allow_devices": lambda a: f"{a.size('program') // 8} instructions of eBPF",
+    "run_hook": lambda a: f"{a.text('kind')} {a.text('path')}",
+    "open_init": lambda a: a.text("pid"),
+    "join_namespaces": _namespaces,
+    "join_cgroup_namespace": lambda a: a.text("init"),
     "clone_init": _namespaces,
     "remove_cgroup": lambda a: a.text("path"),
     "set_propagation": lambda a: f"/ {propagation(a.number('flags'))}",

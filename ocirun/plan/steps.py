@@ -17,53 +17,58 @@ if TYPE_CHECKING:
 VERBS: dict[str, tuple[int, str, str, str]] = {
     "meet": (1, "init", "UU", ""),
     "make_cgroup": (2, "host", "ssu", "remove_cgroup"),
-    "send_console": (3, "host", "t", ""),
-    "hide_process": (4, "stage", "", ""),
-    "open_handshake": (5, "stage", "soo", "remove_state"),
-    "open_tree": (6, "stage", "suo", ""),
-    "open_device": (7, "stage", "suuo", ""),
-    "open_cgroup": (8, "stage", "so", ""),
-    "allow_devices": (9, "stage", "tb", ""),
-    "clone_init": (10, "stage", "Lt", "kill_init"),
-    "kill_cgroup": (11, "stage", "s", ""),
-    "remove_cgroup": (12, "stage", "su", ""),
-    "join_keyring": (13, "init", "s", ""),
-    "set_link_up": (14, "init", "s", ""),
-    "set_propagation": (15, "init", "u", ""),
-    "attach_root": (16, "init", "t", ""),
-    "mount": (17, "init", "sssSLLuu", ""),
-    "attach": (18, "init", "tsLLLLu", ""),
-    "make_device": (19, "init", "suuuuuu", ""),
-    "make_symlink": (20, "init", "ss", ""),
-    "make_directory": (21, "init", "su", ""),
-    "make_console": (22, "init", "uuoo", ""),
-    "pivot_root": (23, "init", "", ""),
-    "new_session": (24, "init", "", ""),
-    "take_terminal": (25, "init", "tu", ""),
-    "set_root_readonly": (26, "init", "", ""),
-    "set_readonly": (27, "init", "s", ""),
-    "set_hostname": (28, "init", "s", ""),
-    "readonly_path": (29, "init", "s", ""),
-    "mask_path": (30, "init", "st", ""),
-    "forbid_new_privileges": (31, "init", "", ""),
-    "enter_cwd": (32, "init", "s", ""),
-    "set_rlimit": (33, "init", "uLL", ""),
-    "own_stdio": (34, "init", "u", ""),
-    "drop_bounding": (35, "init", "L", ""),
-    "set_groups": (36, "init", "U", ""),
-    "set_ids": (37, "init", "uu", ""),
-    "set_capabilities": (38, "init", "LLL", ""),
-    "raise_ambient": (39, "init", "L", ""),
-    "set_umask": (40, "init", "i", ""),
-    "find_home": (41, "init", "u", ""),
-    "find_program": (42, "init", "ss", ""),
-    "close_descriptors": (43, "init", "u", ""),
-    "await_start": (44, "init", "tt", ""),
-    "exec": (45, "init", "SS", ""),
+    "open_init": (3, "host", "uso", ""),
+    "send_console": (4, "host", "t", ""),
+    "run_hook": (5, "host", "sus", ""),
+    "hide_process": (6, "stage", "", ""),
+    "open_handshake": (7, "stage", "soo", "remove_state"),
+    "open_tree": (8, "stage", "suo", ""),
+    "open_filesystem": (9, "stage", "ssSLo", ""),
+    "open_device": (10, "stage", "suuo", ""),
+    "open_cgroup": (11, "stage", "so", ""),
+    "allow_devices": (12, "stage", "tb", ""),
+    "join_namespaces": (13, "stage", "tL", ""),
+    "clone_init": (14, "stage", "Lt", "kill_init"),
+    "kill_cgroup": (15, "stage", "s", ""),
+    "remove_cgroup": (16, "stage", "su", ""),
+    "join_cgroup_namespace": (17, "init", "t", ""),
+    "join_keyring": (18, "init", "s", ""),
+    "set_link_up": (19, "init", "s", ""),
+    "set_propagation": (20, "init", "u", ""),
+    "attach_root": (21, "init", "tLLLL", ""),
+    "mount": (22, "init", "sssSLuu", ""),
+    "attach": (23, "init", "tsLLLLu", ""),
+    "make_device": (24, "init", "suuuuuu", ""),
+    "make_symlink": (25, "init", "ss", ""),
+    "make_directory": (26, "init", "su", ""),
+    "make_console": (27, "init", "uuuoo", ""),
+    "pivot_root": (28, "init", "", ""),
+    "new_session": (29, "init", "", ""),
+    "take_terminal": (30, "init", "tu", ""),
+    "set_root_readonly": (31, "init", "", ""),
+    "set_readonly": (32, "init", "s", ""),
+    "set_hostname": (33, "init", "s", ""),
+    "readonly_path": (34, "init", "s", ""),
+    "mask_path": (35, "init", "st", ""),
+    "forbid_new_privileges": (36, "init", "", ""),
+    "enter_cwd": (37, "init", "s", ""),
+    "set_rlimit": (38, "init", "uLL", ""),
+    "own_stdio": (39, "init", "u", ""),
+    "drop_bounding": (40, "init", "L", ""),
+    "set_groups": (41, "init", "U", ""),
+    "set_ids": (42, "init", "uu", ""),
+    "set_capabilities": (43, "init", "LLL", ""),
+    "raise_ambient": (44, "init", "L", ""),
+    "set_umask": (45, "init", "i", ""),
+    "find_home": (46, "init", "u", ""),
+    "find_program": (47, "init", "ss", ""),
+    "close_descriptors": (48, "init", "u", ""),
+    "await_start": (49, "init", "tt", ""),
+    "exec": (50, "init", "SS", ""),
 }
 
 #: Stands in the header of every plan; the helper refuses one made from another table.
-TABLE_DIGEST = b"\x1d\x22\x4a\x0b\x82\x7e\x4e\xc5\x41\x76\x61\xc3\x92\x10\x2a\x40"
+TABLE_DIGEST = b"\x0c\xbb\x96\x4d\x94\xac\x60\x51\x73\x2a\x8d\x37\xc1\x20\x87\x9b"
 
 
 def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "") -> Step:
@@ -76,9 +81,19 @@ def make_cgroup(*, mount: str, path: str, parents: int, pointer: str, why: str =
     return Step("make_cgroup", (mount, path, parents), pointer, why)
 
 
+def open_init(*, pid: int, start: str, init: str, pointer: str, why: str = "") -> Step:
+    """Open the init of a running container by its pid, after checking its start time against reuse."""
+    return Step("open_init", (pid, start, init), pointer, why)
+
+
 def send_console(*, console: str, pointer: str, why: str = "") -> Step:
     """Hand the master of the terminal to the console socket, or keep it for a foreground run."""
     return Step("send_console", (console,), pointer, why)
+
+
+def run_hook(*, kind: str, number: int, path: str, pointer: str, why: str = "") -> Step:
+    """Run a hook of the runtime namespace to its end; the state of the container is its standard input."""
+    return Step("run_hook", (kind, number, path), pointer, why)
 
 
 def hide_process(*, pointer: str, why: str = "") -> Step:
@@ -96,6 +111,20 @@ def open_tree(*, path: str, recursive: int, tree: str, pointer: str, why: str = 
     return Step("open_tree", (path, recursive, tree), pointer, why)
 
 
+def open_filesystem(
+    *,
+    fstype: str,
+    source: str,
+    options: Sequence[str],
+    set: int,
+    tree: str,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Make a mount of a file system (an overlay, a disk) that is attached nowhere yet."""
+    return Step("open_filesystem", (fstype, source, tuple(options), set, tree), pointer, why)
+
+
 def open_device(*, path: str, major: int, minor: int, device: str, pointer: str, why: str = "") -> Step:
     """Clone a host device node to bind, after checking that it is the character device it claims to be."""
     return Step("open_device", (path, major, minor, device), pointer, why)
@@ -109,6 +138,11 @@ def open_cgroup(*, path: str, cgroup: str, pointer: str, why: str = "") -> Step:
 def allow_devices(*, cgroup: str, program: bytes, pointer: str, why: str = "") -> Step:
     """Load the device program and attach it to the cgroup (BPF_PROG_TYPE_CGROUP_DEVICE)."""
     return Step("allow_devices", (cgroup, program), pointer, why)
+
+
+def join_namespaces(*, init: str, namespaces: int, pointer: str, why: str = "") -> Step:
+    """Join the namespaces of a container, and hold its root open; the pid namespace gets the next child."""
+    return Step("join_namespaces", (init, namespaces), pointer, why)
 
 
 def clone_init(*, namespaces: int, cgroup: str, pointer: str, why: str = "") -> Step:
@@ -126,6 +160,11 @@ def remove_cgroup(*, path: str, parents: int, pointer: str, why: str = "") -> St
     return Step("remove_cgroup", (path, parents), pointer, why)
 
 
+def join_cgroup_namespace(*, init: str, pointer: str, why: str = "") -> Step:
+    """Join the cgroup namespace of a container: only after birth, for it hides the way to the cgroup."""
+    return Step("join_cgroup_namespace", (init,), pointer, why)
+
+
 def join_keyring(*, name: str, pointer: str, why: str = "") -> Step:
     """Join a new session keyring, so that the caller's keys stay outside."""
     return Step("join_keyring", (name,), pointer, why)
@@ -141,9 +180,18 @@ def set_propagation(*, flags: int, pointer: str, why: str = "") -> Step:
     return Step("set_propagation", (flags,), pointer, why)
 
 
-def attach_root(*, root: str, pointer: str, why: str = "") -> Step:
-    """Attach the root file system that stage opened, and hold it open."""
-    return Step("attach_root", (root,), pointer, why)
+def attach_root(
+    *,
+    root: str,
+    set: int,
+    clear: int,
+    rset: int,
+    rclear: int,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Attach the root file system that stage opened, with the attributes asked for, and hold it open."""
+    return Step("attach_root", (root, set, clear, rset, rclear), pointer, why)
 
 
 def mount(
@@ -153,14 +201,13 @@ def mount(
     target: str,
     options: Sequence[str],
     set: int,
-    clear: int,
     propagation: int,
     plain: int,
     pointer: str,
     why: str = "",
 ) -> Step:
     """Mount a new file system in the root; `plain` refuses any symbolic link in the target (proc, sysfs); a tmpfs without a mode takes the one of the directory that was there."""
-    return Step("mount", (fstype, source, target, tuple(options), set, clear, propagation, plain), pointer, why)
+    return Step("mount", (fstype, source, target, tuple(options), set, propagation, plain), pointer, why)
 
 
 def attach(
@@ -209,13 +256,14 @@ def make_console(
     *,
     columns: int,
     rows: int,
+    bind: int,
     console: str,
     terminal: str,
     pointer: str,
     why: str = "",
 ) -> Step:
-    """Open a terminal pair of the container's devpts, size it, and bind its end on /dev/console."""
-    return Step("make_console", (columns, rows, console, terminal), pointer, why)
+    """Open a terminal pair of the container's devpts, size it, and `bind` its end on /dev/console."""
+    return Step("make_console", (columns, rows, bind, console, terminal), pointer, why)
 
 
 def pivot_root(*, pointer: str, why: str = "") -> Step:
@@ -336,5 +384,5 @@ def await_start(*, gate: str, proof: str, pointer: str, why: str = "") -> Step:
 
 
 def exec(*, args: Sequence[str], env: Sequence[str], pointer: str, why: str = "") -> Step:
-    """Write the proof and execute the program."""
+    """Write the proof and execute the program; without await_start the proof goes to the control socket."""
     return Step("exec", (tuple(args), tuple(env)), pointer, why)

@@ -11,6 +11,7 @@ from ocirun.planner import (
     cgroup,
     console,
     devices,
+    hooks,
     identity,
     lifecycle,
     mounts,
@@ -46,7 +47,7 @@ def plan(config: Config, host: Host, options: Options) -> Plan:
     draft = Draft(config, host, options)
     scope.check(draft)
     steps = _outside_and_root(draft) + _inside(draft)
-    _check_texts(draft, steps)
+    draft.check_texts(steps)
     if len(steps) > LONGEST:
         draft.fault("", None, f"needs {len(steps)} steps, more than the {LONGEST} of the longest plan")
     draft.settle()
@@ -73,6 +74,7 @@ def _outside_and_root(draft: Draft) -> list[Step]:
         *devices.make(draft),
         *program.make_cwd(draft),
         *console.make(draft),
+        *hooks.outside(draft),
         *root.pivot(),
     ]
 
@@ -100,25 +102,3 @@ def _inside(draft: Draft) -> list[Step]:
         *lifecycle.await_start(),
         *program.execute(draft),
     ]
-
-
-def _check_texts(draft: Draft, steps: list[Step]) -> None:
-    """The kernel takes texts that end at a NUL, and bytes: JSON can say what neither can (a lone
-    surrogate)."""
-    for step in steps:
-        for argument in step.args:
-            texts = argument if isinstance(argument, tuple) else (argument,)
-            for text in texts:
-                if isinstance(text, str) and (not text.isascii() or "\0" in text) and not _is_text(text):
-                    draft.fault(step.pointer, text.encode("unicode_escape").decode("ascii"), _TEXT_RULE)
-
-
-_TEXT_RULE = "must hold neither a NUL character nor half a surrogate pair"
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text

@@ -17,8 +17,11 @@ _POINTER = "/process/terminal"
 _LARGEST = 0xFFFF
 
 
-def make(draft: Draft) -> Sequence[Step]:
-    """A terminal pair of the container's own devpts; its master goes out before the old root is let go."""
+def make(draft: Draft, *, bind: bool = True) -> Sequence[Step]:
+    """A terminal pair of the container's own devpts; its master goes out before the old root is let go.
+
+    ``bind`` makes it /dev/console: the terminal of init, not of those that come later.
+    """
     if not draft.process.get("terminal", False):
         return ()
     if not (draft.options.console_socket or draft.options.foreground_terminal):
@@ -32,7 +35,12 @@ def make(draft: Draft) -> Sequence[Step]:
         columns = rows = 0
     return (
         steps.make_console(
-            columns=columns, rows=rows, console="console", terminal="terminal", pointer=_POINTER
+            columns=columns,
+            rows=rows,
+            bind=int(bind),
+            console="console",
+            terminal="terminal",
+            pointer=_POINTER,
         ),
         steps.send_console(console="console", pointer=_POINTER),
     )

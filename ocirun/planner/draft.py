@@ -6,9 +6,13 @@ from ocirun.errors import ConfigError, Fault, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirun_spec.types import Config, Linux, Process, User
 
     from ocirun.host import Host
+    from ocirun.plan.model import Step
+    from ocirun.planner.rootfs import RootMount
 
 #: Stand in for members whose absence is already a fault, so that the other faults are found as well.
 _NO_PROCESS: Process = {"cwd": "/", "args": ["-"]}
@@ -20,7 +24,8 @@ class Options:
     """What the caller of ``create`` and ``run`` decides, not the bundle.
 
     ``bundle`` and ``state_directory`` are absolute paths; ``state_directory`` is the container's own.
-    ``console_socket`` and ``foreground_terminal`` say who will hold the master of a terminal.
+    ``console_socket`` and ``foreground_terminal`` say who will hold the master of a terminal.  ``rootfs`` are
+    mounts that make the root file system, in place of /root/path.
     """
 
     __slots__ = (
@@ -30,6 +35,7 @@ class Options:
         "id",
         "new_keyring",
         "preserve_fds",
+        "rootfs",
         "state_directory",
     )
 
@@ -43,6 +49,7 @@ class Options:
         foreground_terminal: bool = False,
         preserve_fds: int = 0,
         new_keyring: bool = True,
+        rootfs: Sequence[RootMount] = (),
     ) -> None:
         self.id = container
         self.bundle = bundle
@@ -51,6 +58,7 @@ class Options:
         self.foreground_terminal = foreground_terminal
         self.preserve_fds = preserve_fds
         self.new_keyring = new_keyring
+        self.rootfs = rootfs
 
 
 class Draft:
@@ -110,6 +118,27 @@ class Draft:
         """The host cannot do what the member at ``pointer`` ("": every container) asks for."""
         self._lacks.append(Fault(pointer, what, hint=hint))
 
+    def check_texts(self, steps: Sequence[Step], errors: str = "strict") -> None:
+        """Notes what the kernel cannot be told in ``steps``: it takes bytes that end at a NUL, and JSON can
+        say a NUL and half a surrogate pair.
+
+        ``errors`` is "surrogateescape" for texts that may stem from a command line: there such halves are
+        bytes.
+        """
+        for step in steps:
+            for argument in step.args:
+                self.check_words(
+                    step.pointer, argument if isinstance(argument, tuple) else (argument,), errors
+                )
+
+    def check_words(self, pointer: str, words: Sequence[object], errors: str = "strict") -> None:
+        """As ``check_texts``, for what the member at ``pointer`` asks for; what is no text passes."""
+        for text in words:
+            if not isinstance(text, str) or (text.isascii() and "\0" not in text):
+                continue
+            if not _is_text(text, errors):
+                self.fault(pointer, text.encode("unicode_escape").decode("ascii"), _TEXT_RULE)
+
     def settle(self) -> None:
         """Raises what was found: ConfigError with every fault and gap of the config, else HostError."""
         if self.faults or self.gaps:
@@ -119,6 +148,17 @@ class Draft:
             first = self._lacks[0]
             message = "; ".join(dict.fromkeys(lack.rule for lack in self._lacks))
             raise HostError(message, pointer=first.pointer, hint=first.hint)
+
+
+_TEXT_RULE = "must hold neither a NUL character nor half a surrogate pair"
+
+
+def _is_text(text: str, errors: str) -> bool:
+    try:
+        text.encode("utf-8", errors)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def short(value: object) -> str:

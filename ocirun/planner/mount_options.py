@@ -66,6 +66,8 @@ PROPAGATIONS: dict[str, int] = {
 #: mount, which through the mount API goes to us and never to the console.
 NEUTRAL = frozenset(("defaults", "silent", "loud", "noiversion"))
 BINDS = {"bind": 1, "rbind": 2}
+#: The longest text that fsconfig(2) takes as a value, in bytes (fs/fsopen.c: 256 with the NUL).
+LONGEST_VALUE = 255
 #: word -> what to tell; also with "=VALUE" behind it.
 REFUSED: dict[str, str] = {
     "remount": "is not built yet",
@@ -116,6 +118,40 @@ class Attributes:
         self.clear |= ATIME_MASK
 
 
+def _layers(word: str) -> list[str]:
+    """A ``lowerdir=`` that is too long for one parameter as one parameter a layer; there nothing is escaped.
+
+    Two colons go before layers that hold data alone (the kernel's overlayfs.rst).
+    """
+    if not word.startswith("lowerdir=") or len(word.encode("utf-8", "surrogateescape")) <= 9 + LONGEST_VALUE:
+        return [word]
+    name = "lowerdir+"
+    found: list[str] = []
+    for layer in _split(word[9:], ":"):
+        if layer:
+            found.append(f"{name}={_unescaped(layer)}")
+        else:
+            name = "datadir+"
+    return found
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """``text`` split at each ``mark`` that no backslash stands before."""
+    parts: list[str] = []
+    begin = at = 0
+    while at < len(text):
+        if text[at] == mark:
+            parts.append(text[begin:at])
+            begin = at + 1
+        at += 2 if text[at] == "\\" else 1
+    return [*parts, text[begin:]]
+
+
+def _unescaped(text: str) -> str:
+    letters = iter(text)
+    return "".join([next(letters, "") if letter == "\\" else letter for letter in letters])
+
+
 class MountOptions:
     """The meaning of one list of words."""
 
@@ -138,6 +174,16 @@ class MountOptions:
     def propagation(self) -> int:
         """The flags of the last word of that kind; 0 without one."""
         return PROPAGATIONS[self.propagations[-1]] if self.propagations else 0
+
+    def parameters(self, fstype: str) -> list[str]:
+        """What is for the file system itself, each a parameter of fsconfig(2).
+
+        The kernel took them as one text, split at commas; now each has a call of its own.
+        """
+        data = [part for _, word in self.data for part in _split(word, ",")]
+        if fstype == "overlay":
+            data = [part for word in data for part in _layers(word)]
+        return data + [name for name, on in self.flags.items() if on]
 
     def _take(self, number: int, word: str) -> None:
         if self.top.apply(word) or (word[:1] == "r" and self.below.apply(word[1:])):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocirun.plan import steps
 from ocirun.planner import cgroup
-from ocirun.planner.mount_options import BINDS, RDONLY, REFUSED, MountOptions
+from ocirun.planner.mount_options import BINDS, LONGEST_VALUE, RDONLY, REFUSED, MountOptions
 from ocirun.planner.namespaces import index_of
 
 TYPE_CHECKING = False
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Kernel file systems whose mount point must be a plain directory: a link there would put them, and with them
 #: what masks and write-protects them, elsewhere (CVE-2019-19921, CVE-2023-27561).
 _PLAIN = ("proc", "sysfs")
+#: Since when overlay has the parameter ``lowerdir+``.
+_LAYERS_ONE_BY_ONE = (6, 7)
 _CGROUPS = ("cgroup", "cgroup2")
 
 
@@ -37,7 +39,7 @@ def plan(draft: Draft) -> tuple[list[Step], list[Step]]:
             # Without a namespace of its own a new mount would show the whole hierarchy of the host.
             source, options.bind, options.data = cgroup.absolute(draft), BINDS["rbind"], []
         else:
-            mounted.append(_new(pointer, mount, kind, options))
+            mounted.append(_new(draft, pointer, mount, kind, options))
             continue
         opened.append(
             steps.open_tree(path=source, recursive=options.bind - 1, tree=f"mount.{number}", pointer=pointer)
@@ -74,22 +76,34 @@ def clean(path: str) -> str:
     return "/" + "/".join([part for part in path.split("/") if part not in ("", ".")])
 
 
-def _new(pointer: str, mount: Mount, kind: str, options: MountOptions) -> Step:
+def check_parameters(draft: Draft, pointer: str, source: str, parameters: Sequence[str]) -> None:
+    """Notes what fsconfig(2) cannot take: texts of more than 255 bytes, and layers one by one where the
+    kernel is too old for that."""
+    for parameter in (f"source={source}", *parameters):
+        name, _, value = parameter.partition("=")
+        if len(value.encode("utf-8", "surrogatepass")) > LONGEST_VALUE:
+            draft.gap(
+                pointer, value, f"{name} is longer than the {LONGEST_VALUE} bytes that fsconfig(2) takes"
+            )
+        if name == "lowerdir+" and draft.host.kernel < _LAYERS_ONE_BY_ONE:
+            told = f"lowerdir is longer than the {LONGEST_VALUE} bytes that this kernel takes"
+            draft.lack(pointer, told, "Linux 6.7 takes the layers one by one")
+
+
+def _new(draft: Draft, pointer: str, mount: Mount, kind: str, options: MountOptions) -> Step:
     """A new file system; one mount has nothing below it, so the recursive words count like the plain ones."""
     attributes = options.top.set | options.below.set
     if is_late_readonly(mount):
         attributes &= ~RDONLY
-    # the kernel took them as one text, split at commas; now each has a call of its own
-    data = [part for _, word in options.data for part in ([word] if "\\," in word else word.split(","))]
-    data += [name for name, on in options.flags.items() if on]
+    parameters = options.parameters(kind)
+    check_parameters(draft, f"{pointer}/options", mount.get("source", ""), parameters)
     target = clean(mount["destination"])
     return steps.mount(
         fstype="cgroup2" if kind in _CGROUPS else kind,
         source=mount.get("source", ""),
         target=target,
-        options=data,
+        options=parameters,
         set=attributes,
-        clear=0,
         propagation=options.propagation,
         plain=int(kind in _PLAIN or target == "/dev" or target.startswith("/dev/")),
         pointer=pointer,

@@ -16,7 +16,14 @@ _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 
 
 def open_root(draft: Draft) -> Sequence[Step]:
-    """``root.path``, absolute or relative to the bundle (config.md), with the mounts below it."""
+    """``root.path``, absolute or relative to the bundle (config.md), with the mounts below it.
+
+    Where the caller has mounts for the root instead, they are opened, and nobody looks at the path.
+    """
+    if draft.options.rootfs:
+        from ocirun.planner import rootfs
+
+        return rootfs.open_root(draft)
     path = draft.root["path"]
     if not path:
         draft.fault("/root/path", path, "must not be empty")
@@ -27,9 +34,14 @@ def open_root(draft: Draft) -> Sequence[Step]:
 def attach(draft: Draft) -> Sequence[Step]:
     """Cut the inherited mounts from the host's before anything is mounted, then put the root there."""
     why = ASKED if draft.linux.get("rootfsPropagation") else DEFAULT
+    cut = steps.set_propagation(flags=_MS_REC | _MS_SLAVE, pointer="/linux/rootfsPropagation", why=why)
+    if draft.options.rootfs:
+        from ocirun.planner import rootfs
+
+        return (cut, *rootfs.attach(draft))
     return (
-        steps.set_propagation(flags=_MS_REC | _MS_SLAVE, pointer="/linux/rootfsPropagation", why=why),
-        steps.attach_root(root="root", pointer="/root/path"),
+        cut,
+        steps.attach_root(root="root", set=0, clear=0, rset=0, rclear=0, pointer="/root/path"),
     )
 
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TypeGuard
 
+    from ocirun_spec.types import Hooks
+
     from ocirun.planner.draft import Draft
 
 #: Members of the specification that no plan has a step for, and where their part is.
@@ -25,13 +27,13 @@ _LATER = "is not built yet"
 REFUSED: dict[str, dict[str, str]] = {
     "": {
         "domainname": _LATER,
-        "hooks": _LATER,
         "vm": _ELSEWHERE,
         "solaris": _ELSEWHERE,
         "windows": _ELSEWHERE,
         "zos": _ELSEWHERE,
         "freebsd": _ELSEWHERE,
     },
+    "/hooks": dict.fromkeys(("createContainer", "startContainer"), _LATER),
     "/process": dict.fromkeys(
         ("apparmorProfile", "selinuxLabel", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity"),
         _LATER,
@@ -72,17 +74,16 @@ CONTROLLERS: dict[str, str] = {
 #: Values of /linux/rootfsPropagation that ask for what init does anyhow: the root is a slave of the host's
 #: mount.
 _PROPAGATION = ("", "slave", "rslave")
+_NO_HOOKS: Hooks = {}
 _OLDEST_KERNEL = (5, 15)
 _CAP_SYS_ADMIN = 1 << 21
 
 
 def check(draft: Draft) -> None:
     """Notes every asked-for member of the config that is not built, and what every container needs."""
-    _check_host(draft)
+    check_process(draft)
     _check_required(draft)
     _refuse(draft, "", draft.config, REFUSED[""])
-    _refuse(draft, "/process", draft.process, REFUSED["/process"])
-    _refuse(draft, "/process/user", draft.user, REFUSED["/process/user"])
     _refuse(draft, "/linux", draft.linux, REFUSED["/linux"])
     for number, mount in enumerate(draft.config.get("mounts", ())):
         _refuse(draft, f"/mounts/{number}", mount, REFUSED["/mounts/*"])
@@ -92,6 +93,14 @@ def check(draft: Draft) -> None:
             "/linux/rootfsPropagation", propagation, hint='only "slave", which is the default, is built'
         )
     _check_resources(draft)
+
+
+def check_process(draft: Draft) -> None:
+    """Notes what is not built of the process alone, and what the host must be able to do."""
+    _check_host(draft)
+    _refuse(draft, "/hooks", draft.config.get("hooks", _NO_HOOKS), REFUSED["/hooks"])
+    _refuse(draft, "/process", draft.process, REFUSED["/process"])
+    _refuse(draft, "/process/user", draft.user, REFUSED["/process/user"])
 
 
 def neutral(value: object) -> bool:

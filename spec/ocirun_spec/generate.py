@@ -212,6 +212,11 @@ def check(config: Json, fault: Fault, unknown: Unknown) -> None:
     _config(config, "", fault, unknown)
 
 
+def check_process(process: Json, fault: Fault, unknown: Unknown) -> None:
+    """The same for the Process object of an exec, which stands for itself: its pointers begin there."""
+    _process(process, "", fault, unknown)
+
+
 def escape(name: str) -> str:
     """``name`` as one part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")

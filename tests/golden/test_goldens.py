@@ -12,7 +12,7 @@ from ocirun.plan.show import show
 from tests.golden import cases
 
 
-@pytest.mark.parametrize("name", cases.NAMES)
+@pytest.mark.parametrize("name", cases.NAMES + cases.EXECS + cases.ROOTS)
 def test_the_plan_is_the_reviewed_one(name: str) -> None:
     path = cases.HERE / f"{name}.plan"
     text = show(cases.planned(name))
@@ -21,11 +21,11 @@ def test_the_plan_is_the_reviewed_one(name: str) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", cases.NAMES)
+@pytest.mark.parametrize("name", cases.NAMES + cases.EXECS + cases.ROOTS)
 def test_the_plan_breaks_no_law_and_compiles(name: str) -> None:
     plan = cases.planned(name)
 
-    assert lint(plan, cases.config(name)) == []
+    assert lint(plan, cases.judged_by(name)) == []
     program = compile_plan(plan)
     assert len(program.before) + len(program.records) + sum(
         len(meet.steps) - 1 for meet in program.meets.values()
@@ -34,6 +34,8 @@ def test_the_plan_breaks_no_law_and_compiles(name: str) -> None:
 
 def test_no_reviewed_plan_is_left_over() -> None:
     assert sorted(path.stem for path in cases.HERE.glob("*.plan")) == cases.NAMES
+    assert sorted(f"exec/{path.stem}" for path in cases.HERE.glob("exec/*.plan")) == cases.EXECS
+    assert sorted(f"rootfs/{path.stem}" for path in cases.HERE.glob("rootfs/*.plan")) == cases.ROOTS
 
 
 @pytest.mark.parametrize("name", cases.NAMES)

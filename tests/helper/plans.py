@@ -51,14 +51,14 @@ def root() -> list[Step]:
     """The root file system attached."""
     return [
         verb.set_propagation(flags=MS_REC | MS_SLAVE, pointer=""),
-        verb.attach_root(root="root", pointer=""),
+        verb.attach_root(root="root", set=0, clear=0, rset=0, rclear=0, pointer=""),
     ]
 
 
 def mount(fstype: str, target: str, *options: str, attributes: int = 0, plain: bool = False) -> Step:
     """A new file system."""
     return verb.mount(
-        fstype=fstype, source=fstype, target=target, options=options, set=attributes, clear=0, propagation=0,
+        fstype=fstype, source=fstype, target=target, options=options, set=attributes, propagation=0,
         plain=int(plain), pointer="",
     )  # fmt: skip
 

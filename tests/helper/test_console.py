@@ -42,7 +42,7 @@ def _steps(place: Place) -> list[Step]:
         plans.mount("proc", "/proc", plain=True),
         plans.mount("tmpfs", "/dev", "mode=755"),
         plans.mount("devpts", "/dev/pts", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
-        verb.make_console(columns=123, rows=45, console="console", terminal="terminal", pointer=""),
+        verb.make_console(columns=123, rows=45, bind=1, console="console", terminal="terminal", pointer=""),
     ]
     before = [
         verb.new_session(pointer=""),

@@ -165,7 +165,7 @@ def test_execve_that_fails_is_told_through_the_proof(
 
 
 def test_init_ends_when_the_host_is_gone_at_a_meeting(place: Place, launch: Callable[..., Run]) -> None:
-    made = [verb.make_console(columns=0, rows=0, console="console", terminal="terminal", pointer="")]
+    made = [verb.make_console(columns=0, rows=0, bind=1, console="console", terminal="terminal", pointer="")]
     send = [verb.send_console(console="console", pointer="")]
     inside = [plans.mount("devpts", "/dev/pts", "newinstance"), *made, *send]
     run = launch(plans.small(place, "true", inside))

@@ -115,7 +115,7 @@ def test_proc_is_not_mounted_through_a_link(place: Place, launch: Callable[..., 
 
 def test_a_console_that_is_a_link_is_refused(place: Place, launch: Callable[..., Run]) -> None:
     (place.rootfs / "dev/console").symlink_to("/etc/passwd")
-    console = verb.make_console(columns=0, rows=0, console="console", terminal="terminal", pointer="")
+    console = verb.make_console(columns=0, rows=0, bind=1, console="console", terminal="terminal", pointer="")
     run = launch(plans.small(place, "true", [plans.mount("devpts", "/dev/pts", "newinstance"), console]))
     assert run.until(wire.FAILED).errno == errno.ELOOP
 
@@ -124,7 +124,7 @@ def test_dev_that_is_a_link_is_refused_for_the_console(place: Place, launch: Cal
     (place.rootfs / "dev").rmdir()
     (place.rootfs / "real").mkdir()
     (place.rootfs / "dev").symlink_to("real")
-    console = verb.make_console(columns=0, rows=0, console="console", terminal="terminal", pointer="")
+    console = verb.make_console(columns=0, rows=0, bind=1, console="console", terminal="terminal", pointer="")
     run = launch(plans.small(place, "true", [plans.mount("devpts", "/dev/pts", "newinstance"), console]))
     assert run.until(wire.FAILED).errno == errno.ELOOP
 
@@ -132,7 +132,7 @@ def test_dev_that_is_a_link_is_refused_for_the_console(place: Place, launch: Cal
 def test_what_is_not_devpts_gives_no_terminal(place: Place, launch: Callable[..., Run]) -> None:
     (place.rootfs / "dev/pts").mkdir()
     os.mkfifo(place.rootfs / "dev/pts/ptmx")
-    console = verb.make_console(columns=0, rows=0, console="console", terminal="terminal", pointer="")
+    console = verb.make_console(columns=0, rows=0, bind=1, console="console", terminal="terminal", pointer="")
     report = launch(plans.small(place, "true", [console])).until(wire.FAILED)
     assert (report.errno, report.operation) == (errno.ENODEV, "check of devpts")
 

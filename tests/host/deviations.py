@@ -10,6 +10,8 @@ _UNKNOWN = "does not know the option and hands it to the file system, or ignores
 _ATIME = "asks mount_setattr(2) for a new access time mode without clearing the old one"
 _PROPAGATION = "loses the propagation of the mount"
 
+_FIFO = "opens the FIFO and waits for ever"
+
 _NOT_YET = "is not built yet, and refused"
 
 #: The test fails.
@@ -28,6 +30,10 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_without_a_capabilities_member_there_is_no_capability": "leaves the capabilities of the caller",
         "test_an_option_sets_its_flag[tmpfs-defaults]": _UNKNOWN,
         "test_an_option_sets_its_flag[bind-defaults]": _UNKNOWN,
+        "test_a_namespace_that_init_has_from_its_creator_is_joined": "joins only what the config lists",
+        "test_the_bundle_is_not_read_again": "reads the process from the bundle at each exec",
+        "test_a_process_file_says_all": "ignores the umask",
+        "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
     },
     "crun": {
         "test_an_unknown_capability_is_a_warning": "refuses an unknown capability",
@@ -61,6 +67,9 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_kill_of_a_stopped_container_says_that_it_is_not_running": "says process instead of container",
         "test_the_terminal_is_the_console_of_the_container": "makes /dev/console a link",
         "test_a_foreground_terminal_has_the_size_of_the_callers": "does not copy the size at the start",
+        "test_by_flags_it_is_like_init_but_for_them": "has no --additional-gids",
+        "test_a_capability_is_added_to_what_may_be_used_at_once": "replaces the capabilities of the container",
+        "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
     },
 }
 

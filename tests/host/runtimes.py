@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -72,6 +74,8 @@ class Container:
         self.result = result
         self.pid_file = pid_file
         self.pid = int(pid_file.read_text())
+        #: Detached processes beside init, which came to us.
+        self.executed: list[int] = []
         self.deleted = False
 
     @property
@@ -89,9 +93,9 @@ class Container:
     def _left(self, before: list[str]) -> bool:
         return not observe.alive(self.pid) or observe.words(self.pid, "cmdline") != before
 
-    def kill(self, signal: str = "KILL") -> Result:
+    def kill(self, signum: str = "KILL") -> Result:
         """Sends a signal."""
-        return self.runtime.call("kill", self.id, signal)
+        return self.runtime.call("kill", self.id, signum)
 
     def wait(self) -> None:
         """Waits until the process of the container has ended; it stays a zombie."""
@@ -104,8 +108,18 @@ class Container:
         code = os.waitstatus_to_exitcode(status)
         return code if code >= 0 else 128 - code
 
+    def end_executed(self) -> None:
+        """Kills and reaps what was executed: an init does not end before all in its pid namespace are reaped
+        (pid_namespaces(7)), and these are our children by now."""
+        while self.executed:
+            pid = self.executed.pop()
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
     def delete(self, *flags: str) -> Result:
         """Deletes the container."""
+        self.end_executed()
         result = self.runtime.call("delete", *flags, self.id)
         self.deleted = result.code == 0
         return result

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ocirun.cli.signals import FORWARDED
+from tests.unit.shim_streams import descriptors, fifos, runner, wakeups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+#: For the tests of the shim.
+__all__ = ["descriptors", "fifos", "runner", "wakeups"]
 
 
 @pytest.fixture(autouse=True)

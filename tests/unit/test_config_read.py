@@ -319,6 +319,7 @@ def test_reading_imports_nothing_dear() -> None:
         "ocirun.config.seccomp_rules",
         "ocirun.config.sysctl_rules",
         "ocirun.errors",
+        "ocirun.files",
         "ocirun_spec",
         "ocirun_spec.checker",
     ]

@@ -15,7 +15,7 @@ HIDE = steps.hide_process(pointer="", why=LIFECYCLE)
 CLONE = steps.clone_init(namespaces=0, cgroup="cgroup", pointer="", why=LIFECYCLE)
 CGROUP = steps.open_cgroup(path="/cg/a", cgroup="cgroup", pointer="", why=LIFECYCLE)
 CONSOLE = steps.make_console(
-    columns=0, rows=0, console="console", terminal="terminal", pointer="/process/terminal"
+    columns=0, rows=0, bind=1, console="console", terminal="terminal", pointer="/process/terminal"
 )
 SEND = steps.send_console(console="console", pointer="/process/terminal")
 TAKE = steps.take_terminal(terminal="terminal", owner=0, pointer="/process/terminal")

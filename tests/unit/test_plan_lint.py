@@ -70,10 +70,8 @@ def test_a_step_that_does_not_say_who_asked_is_refused() -> None:
 def test_a_mount_that_lost_its_ro_is_refused() -> None:
     def open_sysfs(several: list[Step]) -> None:
         place = next(n for n, step in enumerate(several) if step.pointer == "/mounts/5")
-        fstype, source, target, words, _, clear, propagation, plain = several[place].args
-        several[place] = Step(
-            "mount", (fstype, source, target, words, 0, clear, propagation, plain), "/mounts/5"
-        )
+        fstype, source, target, words, _, propagation, plain = several[place].args
+        several[place] = Step("mount", (fstype, source, target, words, 0, propagation, plain), "/mounts/5")
 
     assert changed(open_sysfs) == ["/mounts/5 asks for ro and stays writable"]
 

@@ -1,0 +1,42 @@
+"""Reading and writing whole: read(2) and write(2) may do a part, so each needs its loop, and it is here.
+
+The bottom of the house: it imports nothing of ours, and nothing beyond the system calls.
+"""
+
+from __future__ import annotations
+
+import posix
+
+#: A file of the kernel is best had in one call: pieces would be of different moments.
+_PIECE = 1 << 20
+
+
+def read_whole(fd: int, most: int = -1) -> bytes:
+    """What can be read from ``fd`` until its end; with ``most``, no more than a piece beyond that many bytes.
+
+    Raises OSError (read(2)).
+    """
+    pieces: list[bytes] = []
+    size = 0
+    while piece := posix.read(fd, _PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if 0 <= most < size:
+            break
+    return b"".join(pieces)
+
+
+def read_file(path: str, flags: int = 0) -> bytes:
+    """The whole of the file ``path``, opened with ``flags`` beside the usual ones; raises OSError."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | flags)
+    try:
+        return read_whole(fd)
+    finally:
+        posix.close(fd)
+
+
+def write_whole(fd: int, content: bytes) -> None:
+    """Writes ``content`` to ``fd`` however many calls it takes; raises OSError (write(2))."""
+    left = memoryview(content)
+    while left:
+        left = left[posix.write(fd, left) :]

@@ -1,0 +1,56 @@
+"""Staying with a process in the foreground: its terminal, the signals that come for it, its end."""
+
+from __future__ import annotations
+
+from ocirun.lifecycle.process import is_dead, send_signal
+from ocirun.lifecycle.undo import reap
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from ocirun.lifecycle.console import Proxy
+    from ocirun.waiting import Task
+
+    class Signals(Protocol):
+        """Signals sent to us, read from a descriptor instead of interrupting."""
+
+        fd: int
+
+        def hand_over(self) -> None:
+            """From now on they are only read, and no longer end the command."""
+
+        def take(self) -> list[int]:
+            """The numbers of those that came since the last call."""
+            ...
+
+
+_SIGCHLD, _SIGURG, _SIGWINCH = 17, 23, 28
+
+
+def accompany(pidfd: int, proxy: Proxy | None, signals: Signals) -> Task[int]:
+    """Passes bytes and signals until our child of ``pidfd`` has ended, and reaps it.
+
+    Gives its exit status as a shell does: the code, or 128 + the signal it died of.
+    """
+    while True:
+        reads, writes = proxy.wants() if proxy else ((), ())
+        ready = yield Wait(reads=(pidfd, signals.fd, *reads), writes=writes)
+        if signals.fd in ready:
+            _pass_on(pidfd, signals.take(), proxy)
+        if pidfd in ready:
+            if proxy is not None:
+                proxy.drain()
+            status = reap(pidfd)
+            return 0 if status is None else status
+        if proxy is not None:
+            proxy.move(ready)
+
+
+def _pass_on(pidfd: int, numbers: list[int], proxy: Proxy | None) -> None:
+    for number in numbers:
+        if number == _SIGWINCH and proxy is not None:
+            proxy.resize()
+        elif number not in (_SIGCHLD, _SIGURG) and not is_dead(pidfd):
+            send_signal(pidfd, number)

@@ -1,0 +1,58 @@
+"""What a caller asks for around a process, be it init or a later one: terminal and descriptors."""
+
+from __future__ import annotations
+
+import os
+
+from ocirun.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.executor.run import Performer
+    from ocirun.plan.model import Step
+    from ocirun.waiting import Task
+
+
+def check_terminal(*, wanted: bool, console_socket: str, foreground: bool) -> None:
+    """Raises UsageError, in runc's words, for a terminal that nobody would hold or that nobody asked for."""
+    if wanted and not foreground and not console_socket:
+        raise UsageError(
+            "cannot allocate tty if ocirun will detach without setting console socket",
+            pointer="/process/terminal",
+            hint="give --console-socket, or set process.terminal to false",
+        )
+    if console_socket and (foreground or not wanted):
+        raise UsageError(
+            "cannot use console socket if ocirun will not detach or allocate tty",
+            hint="leave --console-socket out, or set process.terminal to true and detach",
+        )
+
+
+def check_preserved(count: int) -> None:
+    """Raises UsageError unless all are open: what we open meanwhile must not take the place of one."""
+    for fd in range(3, 3 + count):
+        if not _is_inherited(fd):
+            raise UsageError(
+                f"descriptor {fd} of --preserve-fds {count} is not open",
+                hint="open it in the caller and let it be inherited",
+            )
+
+
+def _is_inherited(fd: int) -> bool:
+    """Whether the caller gave it to us: what we open ourselves is close-on-exec."""
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
+def console_performer(console_socket: str) -> Performer:
+    """Does the step send_console: to the socket, or nothing where the caller keeps the master."""
+
+    def console(step: Step, slots: dict[str, int]) -> Task[None]:
+        if console_socket:
+            from ocirun.lifecycle.console import send_console
+
+            yield from send_console(console_socket, slots[str(step.args[0])])
+
+    return console

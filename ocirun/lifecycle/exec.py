@@ -1,0 +1,301 @@
+"""Runs one more process in a container that was created: a plan of its own, without a gate.
+
+No lock is taken: a slow exec must delay neither kill nor delete, and init is held by a pidfd, which no other
+process can take over.  Nothing is written either: what fails leaves nothing, for the helper and what it had
+made of the process are children of ours, ended and reaped here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ocirun import host as facts
+from ocirun.errors import Fault, HelperError, OcirunError, StateError, StepError
+from ocirun.executor.run import Execution, Inheritance, Observer, execute
+from ocirun.files import read_file
+from ocirun.jsontext import loads
+from ocirun.lifecycle.caller import check_preserved, check_terminal, console_performer
+from ocirun.lifecycle.pidfile import write_pid_file
+from ocirun.lifecycle.process import look, open_pidfd
+from ocirun.lifecycle.start import judge
+from ocirun.lifecycle.state import CREATED, CREATING, RUNNING, STOPPED, State, entries_of
+from ocirun.lifecycle.store import state_io, unknown
+from ocirun.lifecycle.undo import despite, end
+from ocirun.plan.compile import compile_plan
+from ocirun.planner.exec import ExecOptions, plan_exec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ocirun_spec.types import Config, Process
+
+    from ocirun.journal import Journal
+    from ocirun.lifecycle.accompany import Signals
+    from ocirun.lifecycle.store import Store
+    from ocirun.plan.model import Plan, Step
+    from ocirun.waiting import Task
+
+
+def _ignore(fault: Fault) -> None:
+    del fault
+
+
+class ProcessOptions:
+    """What the command line or the shim asks around the process.
+
+    ``console_socket`` gets the master of the terminal, ``foreground`` keeps it for the caller; ``pid_file``
+    gets the bare pid.  ``stdio`` are the descriptors that become 0, 1 and 2, None: the caller's; they stay
+    the caller's to close.  ``ignore_paused`` starts it in a frozen container, where it waits for the thaw.
+    ``warn`` is told of what does not stop the process.
+    """
+
+    __slots__ = (
+        "console_socket", "foreground", "ignore_paused", "pid_file", "preserve_fds", "stdio", "warn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        console_socket: str = "",
+        pid_file: str = "",
+        preserve_fds: int = 0,
+        foreground: bool = False,
+        ignore_paused: bool = False,
+        stdio: tuple[int, int, int] | None = None,
+        warn: Callable[[Fault], None] | None = None,
+    ) -> None:
+        self.console_socket = console_socket
+        self.pid_file = pid_file
+        self.preserve_fds = preserve_fds
+        self.foreground = foreground
+        self.ignore_paused = ignore_paused
+        self.stdio = stdio
+        self.warn = warn or _ignore
+
+
+class Executed:
+    """A process that was just executed, a child of ours; ``pidfd`` and ``console`` (-1: none) are the
+    caller's to close."""
+
+    __slots__ = ("console", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, console: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.console = console
+
+
+class Target:
+    """A container that is to get one more process: its frozen config, its init and its cgroup (absolute)."""
+
+    __slots__ = ("cgroup", "config", "id", "pid", "start")
+
+    def __init__(self, container: str, config: Config, entries: Journal) -> None:
+        self.id = container
+        self.config = config
+        self.pid = entries.pid
+        self.start = entries.start
+        self.cgroup = next(
+            (
+                f"{trace.args[0]!s}{trace.args[1]!s}"
+                for trace in entries.traces
+                if trace.undo == "remove_cgroup"
+            ),
+            "",
+        )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its processes are stopped for now (cgroup.events, cgroup-v2.rst)."""
+        try:
+            return b"frozen 1\n" in read_file(f"{self.cgroup}/cgroup.events")
+        except OSError:
+            return False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether init has ended."""
+        process = look(self.pid)
+        return process is None or process.dead or process.start != self.start
+
+    def cgroup_of_init(self) -> str:
+        """The cgroup below its own that init moved to, "" when it is in its own (proc_pid_cgroup(5))."""
+        try:
+            told = read_file(f"/proc/{self.pid}/cgroup").decode("utf-8", "surrogateescape")
+        except OSError:
+            return ""
+        own = self.cgroup.rpartition("/")[2]
+        place = next((line for line in told.split("\n") if line.startswith("0::")), "")
+        below = place.partition(f"/{own}/")[2]
+        return f"{self.cgroup}/{below}" if below and ".." not in below.split("/") else ""
+
+
+def look_into(store: Store, container: str) -> Target:
+    """The container as a target; raises StateError unless it is created or running."""
+    entries = entries_of(store, container)
+    status = State(container, entries).status
+    if status not in (CREATED, RUNNING):
+        raise _wrong_status(status)
+    return Target(container, _frozen_config(store.directory(container), container), entries)
+
+
+def _frozen_config(directory: str, container: str) -> Config:
+    path = os.path.join(directory, "config.json")
+    try:
+        value: Any = loads(read_file(path))  # checked when it was frozen, and nobody but us writes there
+    except FileNotFoundError:
+        raise unknown(container) from None
+    except OSError as error:
+        raise state_io(error, "read", path) from error
+    except ValueError as error:
+        raise StateError(f"{path} is damaged: {error}", path=path, code="state-io") from error
+    config: Config = value
+    return config
+
+
+def _wrong_status(status: str) -> StateError:
+    if status == CREATING:
+        return StateError("cannot exec in a container that is still being created")
+    return StateError("cannot exec in a stopped container", hint="its init has ended: create it anew")
+
+
+def exec_process(store: Store, container: str, process: Process, options: ProcessOptions) -> Task[Executed]:
+    """Executes ``process``, an OCI Process object that was checked, in ``container``.
+
+    Returns when the program was executed.  Raises StateError for a container that is not there, stopped or
+    paused, ConfigError for what is wrong with the process, StepError for a step the kernel refused and for a
+    program that cannot be executed.  Whatever it raises, nothing is left behind.
+    """
+    return (yield from exec_in(look_into(store, container), process, options))
+
+
+def exec_in(target: Target, process: Process, options: ProcessOptions) -> Task[Executed]:
+    """As ``exec_process``, in a container that was looked up."""
+    check_terminal(
+        wanted=process.get("terminal", False),
+        console_socket=options.console_socket,
+        foreground=options.foreground,
+    )
+    check_preserved(options.preserve_fds)
+    if target.frozen and not options.ignore_paused:
+        raise StateError("cannot exec in a paused container", hint="resume it, or use --ignore-paused")
+    try:
+        return (yield from _execute(target, process, options, target.cgroup))
+    except StepError as error:
+        # Init manages cgroups itself (systemd): then its own may hold no processes (cgroup-v2.rst, No
+        # Internal Process Constraint), and where init has gone is the place for others.
+        inner = target.cgroup_of_init()
+        if error.errno != errno.EBUSY or error.operation != "clone3" or not inner:
+            raise
+    return (yield from _execute(target, process, options, inner))
+
+
+def exec_and_accompany(
+    target: Target, process: Process, options: ProcessOptions, signals: Signals
+) -> Task[int]:
+    """Executes ``process`` and stays with it: its exit status, or 128 + the signal it died of.
+
+    Its terminal and the signals that come for us are passed on.  Raises as ``exec_process`` does.
+    """
+    from ocirun.lifecycle.accompany import accompany
+    from ocirun.lifecycle.console import Proxy
+
+    made = yield from exec_in(target, process, options)
+    proxy: Proxy | None = None
+    try:
+        if made.console >= 0:
+            proxy = Proxy(made.console)
+        signals.hand_over()
+        return (yield from accompany(made.pidfd, proxy, signals))
+    except BaseException as error:
+        yield from despite(error, "ending the process", end(os.dup(made.pidfd)))
+        raise
+    finally:
+        if proxy is not None:
+            proxy.close()
+        os.close(made.pidfd)
+
+
+class _Witness(Observer):
+    """Notes the start time of the process, and passes warnings on."""
+
+    __slots__ = ("_plan", "_warn", "start")
+
+    def __init__(self, planned: Plan, warn: Callable[[Fault], None]) -> None:
+        self._plan = planned
+        self._warn = warn
+        self.start = ""
+
+    def born(self, pid: int) -> None:
+        process = look(pid)
+        self.start = process.start if process else ""
+
+    def warning(self, step: int, text: str) -> None:
+        self._warn(Fault(self._plan.steps[step - 1].pointer, text))
+
+
+def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: str) -> Task[Executed]:
+    planned = _plan(target, process, options, cgroup)
+    execution = Execution()
+    keep = ("console",) if options.foreground else ()
+    witness = _Witness(planned, options.warn)
+    performers = {"open_init": _open_init, "send_console": console_performer(options.console_socket)}
+    inheritance = Inheritance(options.preserve_fds, options.stdio)
+    try:
+        yield from execute(compile_plan(planned), performers, witness, execution, inheritance)
+        judge(execution.proof, execution.pidfd, execution.pid, witness.start, process["args"][0])
+        if options.pid_file:
+            write_pid_file(options.pid_file, execution.pid)
+    except BaseException as error:
+        keep = ()
+        yield from despite(error, "ending the process", _end(execution))
+        if execution.pidfd >= 0:  # closed, it could not wait for the end of the process
+            os.close(execution.pidfd)
+        if _because_it_stopped(target, error):
+            raise _wrong_status(STOPPED) from error
+        raise
+    finally:
+        execution.close(keep=keep)
+    return Executed(execution.pid, execution.pidfd, execution.slots.get("console", -1))
+
+
+def _plan(target: Target, process: Process, options: ProcessOptions, cgroup: str) -> Plan:
+    wanted = ExecOptions(
+        target.id,
+        pid=target.pid,
+        start=target.start,
+        cgroup=cgroup,
+        console_socket=bool(options.console_socket),
+        foreground_terminal=options.foreground,
+        preserve_fds=options.preserve_fds,
+    )
+    planned = plan_exec(target.config, process, facts.gather(), wanted)
+    for fault in planned.warnings:
+        options.warn(fault)
+    return planned
+
+
+def _open_init(step: Step, slots: dict[str, int]) -> Task[None]:
+    yield from ()
+    pid, start, slot = step.args
+    pidfd = open_pidfd(int(str(pid)), str(start))
+    if pidfd < 0:
+        raise _wrong_status(STOPPED)
+    slots[str(slot)] = pidfd
+
+
+def _end(execution: Execution) -> Task[None]:
+    if execution.pidfd >= 0:
+        pidfd, execution.pidfd = execution.pidfd, -1
+        yield from end(pidfd)
+
+
+def _because_it_stopped(target: Target, error: BaseException) -> bool:
+    """Whether the end of init is the cause: nobody can join a pid namespace any more whose init has ended,
+    and who is in it is killed (pid_namespaces(7)); and the cgroup of a deleted container is gone."""
+    if not isinstance(error, OcirunError) or not target.stopped:
+        return False
+    return isinstance(error, HelperError) or error.operation in ("setns", "clone3", "open")

@@ -1,0 +1,232 @@
+"""The hooks of the runtime namespace: prestart, createRuntime, poststart and poststop (config.md).
+
+A hook is a program of the host, executed as it is written, without a shell.  It gets the state of the
+container as its standard input, from a sealed file that is there whole, so that nobody waits for it to read;
+what it prints, the end of it, goes into the error if it fails.  It runs in a process group of its own, so
+that its time limit ends its children, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from ocirun import SPEC_VERSION
+from ocirun import config as reading
+from ocirun.errors import Fault, HookError
+from ocirun.executor.sealed import sealed
+from ocirun.files import read_file
+from ocirun.jsontext import dumps
+from ocirun.lifecycle.process import is_dead
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Literal, TypeAlias
+
+    from ocirun_spec.types import Config, Hook
+
+    from ocirun.waiting import Task
+
+    Kind: TypeAlias = Literal["prestart", "createRuntime", "poststart", "poststop"]
+
+#: How much of what a hook printed an error repeats: the end of it.
+_TAIL = 4096
+#: How long a hook that was killed may take to be gone.
+_PATIENCE = 10.0
+_ALL_SIGNALS = frozenset(range(1, 65)) - {9, 19, 32, 33}
+
+
+def state_for(head: Mapping[str, object], status: str, pid: int) -> dict[str, object]:
+    """The state of the container as a hook gets it (runtime.md#state); ``head`` is that of its journal.
+
+    ``pid`` is 0 for a stopped container, whose state has none.
+    """
+    members: dict[str, object] = {"ociVersion": SPEC_VERSION, "id": head["id"], "status": status}
+    if pid:
+        members["pid"] = pid
+    members["bundle"] = head["bundle"]
+    if head.get("annotations"):
+        members["annotations"] = head["annotations"]
+    return members
+
+
+def frozen(directory: str) -> Config:
+    """The config of the container whose state directory this is, as it was at create."""
+    value, _ = reading.parse(read_file(f"{directory}/config.json"))
+    config: Config = value  # type: ignore[assignment]  # it was checked before it was frozen
+    return config
+
+
+def run_hooks(config: Config, kind: Kind, state: Mapping[str, object]) -> Task[None]:
+    """Runs all hooks of one kind in their order; raises HookError at the first that fails."""
+    for number, hook in enumerate(_listed(config, kind)):
+        yield from run_hook(kind, number, hook, state)
+
+
+def run_poststop(config: Config, state: Mapping[str, object], warn: Callable[[Fault], None]) -> Task[None]:
+    """Runs the poststop hooks; ``warn`` is told of one that fails, and the others run all the same
+    (runtime.md#lifecycle)."""
+    for number, hook in enumerate(_listed(config, "poststop")):
+        try:
+            yield from run_hook("poststop", number, hook, state)
+        except HookError as error:
+            warn(Fault(error.pointer, error.message, hint=error.hint))
+
+
+def _listed(config: Config, kind: Kind) -> list[Hook]:
+    return config.get("hooks", {}).get(kind, [])
+
+
+def run_hook(kind: str, number: int, hook: Hook, state: Mapping[str, object]) -> Task[None]:
+    """Runs one hook to its end; ``number`` is its place in the list of its ``kind``.
+
+    Raises HookError when it cannot be executed, fails, or takes longer than its timeout; none of its
+    processes is left then.
+    """
+    running = _Running(kind, number, hook, state)
+    try:
+        in_time = yield from running.follow()
+    except GeneratorExit:
+        running.kill()
+        raise
+    except BaseException:
+        yield from running.end()
+        raise
+    else:
+        if not in_time:
+            yield from running.end()
+            raise running.failed(f"it took longer than its timeout of {hook.get('timeout', 0)} s")
+        running.judge()
+    finally:
+        running.close()
+
+
+class _Running:
+    """A hook that was started: its process, and the pipe that it prints into."""
+
+    __slots__ = ("_name", "_path", "_pid", "_pidfd", "_pipe", "_pointer", "_tail", "_until", "_words")
+
+    def __init__(self, kind: str, number: int, hook: Hook, state: Mapping[str, object]) -> None:
+        self._name = f"{kind} hook #{number}"
+        self._pointer = f"/hooks/{kind}/{number}"
+        self._path = hook["path"]
+        self._words = hook.get("args") or [self._path]
+        self._until = time.monotonic() + hook["timeout"] if "timeout" in hook else None
+        self._tail = b""
+        self._pipe, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            os.set_blocking(out, True)
+            self._pid = self._spawn(hook, dumps(dict(state)).encode("utf-8", "surrogateescape"), out)
+        except OSError as error:
+            os.close(self._pipe)
+            raise self.failed(error.strerror or str(error), error.errno or 0) from error
+        finally:
+            os.close(out)
+        self._pidfd = os.pidfd_open(self._pid)
+
+    def _spawn(self, hook: Hook, state: bytes, out: int) -> int:
+        entries = (entry.partition("=") for entry in hook.get("env", ()))
+        high: list[int] = []
+        try:
+            source = sealed(state, "ocirun-state", executable=False)
+            high.append(source)
+            os.lseek(source, 0, os.SEEK_SET)
+            # above 0, 1 and 2: else the first dup2 could close what the next one needs
+            high += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (source, out)]
+            places = ((high[1], 0), (high[2], 1), (high[2], 2))
+            return os.posix_spawn(
+                self._path,
+                self._words,
+                {name: value for name, _, value in entries},
+                file_actions=[
+                    *((os.POSIX_SPAWN_DUP2, fd, place) for fd, place in places),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+                ],
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=_ALL_SIGNALS,
+            )
+        finally:
+            for fd in high:
+                os.close(fd)
+
+    def follow(self) -> Task[bool]:
+        """Reads what it prints until it has ended; False when its time is over before.
+
+        What it left running in the background may print on: nobody waits for that.
+        """
+        open_ = True
+        while not is_dead(self._pidfd):
+            reads = (self._pidfd, self._pipe) if open_ else (self._pidfd,)
+            if not (yield Wait(reads=reads, until=self._until)):
+                return False
+            open_ = open_ and self._read()
+        while open_ and self._read(once=True):
+            continue
+        return True
+
+    def _read(self, *, once: bool = False) -> bool:
+        """Takes what is there; False at the end of it, with ``once`` also when there is nothing now."""
+        try:
+            piece = os.read(self._pipe, 65536)
+        except BlockingIOError:
+            return not once
+        self._tail = (self._tail + piece)[-_TAIL:]
+        return bool(piece)
+
+    def kill(self) -> None:
+        """Kills it and its process group, which has its number until it is reaped."""
+        try:
+            os.killpg(self._pid, 9)
+        except ProcessLookupError:
+            return
+
+    def end(self) -> Task[None]:
+        """Kills it with its children, waits for its end and reads the last of its words."""
+        self.kill()
+        yield Wait(reads=(self._pidfd,), until=time.monotonic() + _PATIENCE)
+        while self._read(once=True):
+            continue
+
+    def judge(self) -> None:
+        """Raises HookError unless it has ended with status 0."""
+        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None or ended.si_status:
+            exited = ended is not None and ended.si_code == os.CLD_EXITED
+            status = ended.si_status if ended is not None else 0
+            raise self.failed(f"exit status {status}" if exited else f"killed by signal {status}")
+
+    def failed(self, how: str, errno: int = 0) -> HookError:
+        """The error: which hook, what it was called with, how it ended, and the last it printed."""
+        words = " ".join(self._words)
+        called = self._path if words == self._path else f"{self._path} as {words!r}"
+        said = self._tail.decode("utf-8", "replace").strip()
+        printed = f"; it printed: {said}" if said else ""
+        return HookError(
+            f"error running {self._name}: {called}: {how}{printed}",
+            pointer=self._pointer,
+            operation="run_hook",
+            path=self._path,
+            errno=errno,
+        )
+
+    def close(self) -> None:
+        """Reaps it and closes what is open."""
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        os.close(self._pidfd)
+        os.close(self._pipe)
+
+
+def _inheritable() -> list[int]:
+    """Descriptors that are not for a hook: those that our caller preserved for the container."""
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2 and _is_inheritable(fd)]
+
+
+def _is_inheritable(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # the one that the list itself was read with
+        return False

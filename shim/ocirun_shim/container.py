@@ -1,0 +1,286 @@
+"""One container of a shim: its init, its execs, and what it does to them through the lifecycle.
+
+Every method returns at once; what takes time is a task in the loop that calls ``done`` with an error or None.
+Events of a container are published in the order in which things became true: create, start, exit of each
+exec, exit of init, delete.
+"""
+
+from __future__ import annotations
+
+from ocirun.journal import read as read_journal
+from ocirun.jsontext import dumps
+from ocirun.lifecycle.create import CreateOptions, create
+from ocirun.lifecycle.delete import delete
+from ocirun.lifecycle.exec import ProcessOptions, exec_process
+from ocirun.lifecycle.kill import end_processes, kill
+from ocirun.lifecycle.start import start
+from ocirun_shim import log
+from ocirun_shim.answers import Refused
+from ocirun_shim.messages import events_pb2 as events
+from ocirun_shim.processes import CREATED, RUNNING, STOPPED, Process
+from ocirun_shim.records import write_record
+from ocirun_shim.stdio import open_stdio
+from ocirun_shim.times import to_timestamp
+from ocirun_shim.ttrpc import codes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from google.protobuf.message import Message
+    from ocirun_spec.types import Process as ProcessSpec
+
+    from ocirun.lifecycle.create import Container as Made
+    from ocirun.lifecycle.exec import Executed
+    from ocirun.lifecycle.store import Store
+    from ocirun.planner.rootfs import RootMount
+    from ocirun_shim.events import Publisher
+    from ocirun_shim.loop import Loop
+    from ocirun_shim.processes import Exit
+    from ocirun_shim.stdio import Stdio, Streams
+
+    Done = Callable[[BaseException | None], None]
+
+
+class Exec:
+    """An exec that was asked for: what it will run, and its process."""
+
+    __slots__ = ("process", "spec")
+
+    def __init__(self, process: Process, spec: ProcessSpec) -> None:
+        self.process = process
+        self.spec = spec
+
+
+class Container:
+    """A container, from its create to its delete; ``owner`` is the user and group of its pipes, -1 ours."""
+
+    __slots__ = (
+        "_loop", "_publisher", "bundle", "cgroup", "execs", "id", "init", "owner", "store",
+    )  # fmt: skip
+
+    def __init__(
+        self, loop: Loop, publisher: Publisher, store: Store, container: str, bundle: str, streams: Streams
+    ) -> None:
+        self._loop = loop
+        self._publisher = publisher
+        self.store = store
+        self.id = container
+        self.bundle = bundle
+        self.owner: tuple[int, int] = (-1, -1)
+        self.init = Process(loop, "", streams)
+        self.execs: dict[str, Exec] = {}
+        #: The directory of its cgroup, "" before it is created.
+        self.cgroup = ""
+
+    # -- init ------------------------------------------------------------------------------------------------
+
+    def create(self, rootfs: Sequence[RootMount], done: Done) -> None:
+        """Creates it from its bundle, up to the point where its program waits for ``start``."""
+        init = self.init
+        init.stdio = open_stdio(self._loop, init.streams, uid=self.owner[0], gid=self.owner[1])
+        options = CreateOptions(
+            self.bundle,
+            foreground=init.streams.terminal,
+            stdio=_descriptors(init.stdio),
+            rootfs=rootfs,
+            warn=lambda fault: log.warning(f"{self.id}: {fault.render('config.json')}"),
+        )
+
+        def created(made: Made | None, error: BaseException | None) -> None:
+            if made is None:
+                init.close()
+                done(error)
+                return
+            init.born(made.pid, made.pidfd, made.console, self._init_ended)
+            self.cgroup = read_journal(self.store.directory(self.id)).cgroup
+            done(None)
+
+        self._loop.spawn(create(self.store, self.id, options), created)
+
+    def start(self, done: Done) -> None:
+        """Lets its program run; raises Refused unless it is created."""
+        init = self.init
+        if init.status != CREATED or init.busy:
+            raise Refused(codes.FAILED_PRECONDITION, f"cannot start a container that is {_now(init)}")
+        init.busy = True
+
+        def started(_: None, error: BaseException | None) -> None:
+            init.busy = False
+            if error is None:
+                if init.exit is None:
+                    init.status = RUNNING
+                self.publish("/tasks/start", events.TaskStart(container_id=self.id, pid=init.pid))
+            done(error)
+            if init.exit is not None:
+                self._init_ended()
+
+        self._loop.spawn(start(self.store, self.id), started)
+
+    def _init_ended(self) -> None:
+        """Its end is told when no exec is left, and never before its start."""
+        init = self.init
+        if init.busy:
+            return
+        assert init.exit is not None
+        self._record(init.exit)
+        # without a pid namespace of its own the others live on, and belong to nobody
+        self._loop.spawn(end_processes(self.store, self.id), self._rest_ended)
+
+    def _rest_ended(self, _: None, error: BaseException | None) -> None:
+        if error is not None:
+            log.warning(f"{self.id}: what its init left running cannot be ended: {error}")
+        self._tell_init()
+
+    def _tell_init(self) -> None:
+        if self.init.told or self.init.exit is None or self.init.busy or self._running_execs():
+            return
+        self._publish_exit(self.init, self.init.exit)
+        self.init.tell()
+
+    def _running_execs(self) -> bool:
+        return any(one.process.status == RUNNING or one.process.busy for one in self.execs.values())
+
+    def _record(self, ended: Exit) -> None:
+        """For `containerd-shim-ocirun-v2 delete`, should we be killed before anybody asks."""
+        text = dumps({"pid": self.init.pid, "exit_status": ended.status, "exited_at_ns": ended.when})
+        try:
+            write_record(self.bundle, "exit.json", text)
+        except OSError as error:
+            log.debug(f"{self.id}: its end is not recorded: {error}")
+
+    def delete(self, done: Done) -> None:
+        """Removes it when it has stopped, or was never started; raises Refused for a running one."""
+        init = self.init
+        if init.status == RUNNING or init.busy:
+            raise Refused(codes.FAILED_PRECONDITION, "cannot delete a running process")
+        if init.status == CREATED and init.exit is None:
+            init.signal(9)
+
+        def deleted(_: None, error: BaseException | None) -> None:
+            if error is None:
+                self.close()
+            done(error)
+
+        def drained() -> None:
+            self._loop.spawn(delete(self.store, self.id, force=True), deleted)
+
+        init.when_told(lambda _exit: init.when_drained(drained))
+
+    def close(self) -> None:
+        """Lets go of all its descriptors."""
+        for one in self.execs.values():
+            one.process.close()
+        self.init.close()
+
+    # -- execs -----------------------------------------------------------------------------------------------
+
+    def add_exec(self, exec_id: str, spec: ProcessSpec, streams: Streams) -> None:
+        """Notes an exec, which ``start_exec`` starts; raises Refused for a name that is taken."""
+        if exec_id in self.execs or exec_id == self.id:
+            raise Refused(codes.ALREADY_EXISTS, f"id {exec_id}: already exists")
+        if self.init.status == STOPPED:
+            raise Refused(codes.FAILED_PRECONDITION, "cannot exec in a stopped container")
+        self.execs[exec_id] = Exec(Process(self._loop, exec_id, streams), spec)
+        self.publish("/tasks/exec-added", events.TaskExecAdded(container_id=self.id, exec_id=exec_id))
+
+    def start_exec(self, exec_id: str, done: Done) -> None:
+        """Runs an exec that was added; raises Refused where init has ended, or it was started already."""
+        one = self.find_exec(exec_id)
+        process = one.process
+        if self.init.status == STOPPED:
+            raise Refused(codes.FAILED_PRECONDITION, "container is not running: its init has ended")
+        if process.status != CREATED or process.busy:
+            raise Refused(codes.FAILED_PRECONDITION, f"cannot start an exec that is {_now(process)}")
+        process.stdio = open_stdio(self._loop, process.streams, uid=self.owner[0], gid=self.owner[1])
+        options = ProcessOptions(foreground=process.streams.terminal, stdio=_descriptors(process.stdio))
+        process.busy = True
+
+        def started(made: Executed | None, error: BaseException | None) -> None:
+            if made is None:
+                self._exec_failed(process)
+            else:
+                self._exec_started(process, made)
+            done(error)
+
+        self._loop.spawn(exec_process(self.store, self.id, one.spec, options), started)
+
+    def _exec_started(self, process: Process, made: Executed) -> None:
+        process.busy = False
+        process.status = RUNNING
+        process.born(made.pid, made.pidfd, made.console, lambda: self._exec_ended(process))
+        started = events.TaskExecStarted(container_id=self.id, exec_id=process.exec_id, pid=made.pid)
+        self.publish("/tasks/exec-started", started)
+
+    def _exec_failed(self, process: Process) -> None:
+        process.close()
+        process.never_ran()
+        self._tell_init()
+
+    def _exec_ended(self, process: Process) -> None:
+        assert process.exit is not None
+        self._publish_exit(process, process.exit)
+        process.tell()
+        self._tell_init()
+
+    def find_exec(self, exec_id: str) -> Exec:
+        """The exec of that name; raises Refused."""
+        if exec_id not in self.execs:
+            raise Refused(codes.NOT_FOUND, f"process does not exist {exec_id}: not found")
+        return self.execs[exec_id]
+
+    def delete_exec(self, exec_id: str, done: Done) -> None:
+        """Forgets an exec that has stopped or never ran, when its output was passed on; raises Refused."""
+        process = self.find_exec(exec_id).process
+        if process.status == RUNNING or process.busy:
+            raise Refused(codes.FAILED_PRECONDITION, "cannot delete a running process")
+        if process.exit is None:
+            process.never_ran()
+
+        def drained() -> None:
+            process.close()
+            self.execs.pop(exec_id, None)
+            done(None)
+
+        process.when_drained(drained)
+
+    # -- both ------------------------------------------------------------------------------------------------
+
+    def process(self, exec_id: str) -> Process:
+        """Init for "", else the process of an exec; raises Refused."""
+        return self.find_exec(exec_id).process if exec_id else self.init
+
+    def kill(self, exec_id: str, number: int, every: bool, done: Done) -> None:
+        """Sends a signal to init, to an exec, or with ``every`` to all of the container."""
+        process = self.process(exec_id)
+        if every and not exec_id:
+            self._loop.spawn(kill(self.store, self.id, number, every=True), lambda _, error: done(error))
+            return
+        if process.status == STOPPED:
+            raise Refused(codes.NOT_FOUND, "process already finished: not found")
+        if process.pidfd < 0:
+            raise Refused(codes.FAILED_PRECONDITION, "process not created")
+        process.signal(number)
+        done(None)
+
+    def publish(self, topic: str, event: Message) -> None:
+        """Sends an event of this container to containerd, after all before it."""
+        self._publisher.publish(topic, event, self.bundle)
+
+    def _publish_exit(self, process: Process, ended: Exit) -> None:
+        event = events.TaskExit(
+            container_id=self.id,
+            id=process.exec_id or self.id,
+            pid=process.pid,
+            exit_status=ended.status,
+            exited_at=to_timestamp(ended.when),
+        )
+        self.publish("/tasks/exit", event)
+
+
+def _descriptors(stdio: Stdio) -> tuple[int, int, int] | None:
+    return stdio.child
+
+
+def _now(process: Process) -> str:
+    return "being started" if process.busy else process.status

@@ -1,0 +1,1 @@
+"""The protobuf messages of containerd and ttrpc, generated from ../proto by ocirun_shim.generate."""

@@ -1,0 +1,98 @@
+"""What a client packs into the Any fields and lists of its requests, as what the lifecycle takes."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from ocirun import config
+from ocirun.errors import ConfigError
+from ocirun.jsontext import dumps
+from ocirun.planner.rootfs import RootMount
+from ocirun_shim import log
+from ocirun_shim.answers import Refused
+from ocirun_shim.messages import runc_options_pb2, runtime_options_pb2
+from ocirun_shim.records import write_record
+from ocirun_shim.ttrpc import codes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeVar
+
+    from google.protobuf.any_pb2 import Any
+    from google.protobuf.message import Message
+    from ocirun_spec.types import Process
+
+    from ocirun_shim.messages import types_pb2
+
+    M = TypeVar("M", bound=Message)
+
+#: The file in the bundle that says where the state is, for `delete`, when it is not the usual place.
+RECORD = "ocirun.json"
+
+
+class Options:
+    """The options of a create: ``root`` is "" for the usual place of the state; ``owner`` is the user and the
+    group that the pipes of the container belong to, -1 for ours."""
+
+    __slots__ = ("owner", "root")
+
+    def __init__(self, root: str = "", owner: tuple[int, int] = (-1, -1)) -> None:
+        self.root = root
+        self.owner = owner
+
+
+def read(packed: Any) -> Options:
+    """The options in ``packed``, an Any; of a type that is not known nothing is taken, with a warning.
+
+    Raises Refused for one that cannot be decoded, or that asks for what is not built.
+    """
+    name = packed.type_url.rpartition("/")[2]
+    if name == "containerd.runc.v1.Options":
+        return _runc_options(packed.value)
+    if name == "runtimeoptions.v1.Options":
+        _decode(runtime_options_pb2.Options, packed.value)
+    elif name:
+        log.warning(f"options of the type {name} are not known, and left out")
+    return Options()
+
+
+def _runc_options(value: bytes) -> Options:
+    asked = _decode(runc_options_pb2.Options, value)
+    if asked.systemd_cgroup:
+        raise Refused(codes.UNIMPLEMENTED, "SystemdCgroup: the systemd cgroup manager is not built yet")
+    owner = (asked.io_uid or -1, asked.io_gid or -1)
+    return Options(asked.root, owner)
+
+
+def _decode(kind: type[M], value: bytes) -> M:
+    try:
+        return kind.FromString(value)
+    except DecodeError as error:
+        name = kind.DESCRIPTOR.full_name
+        raise Refused(codes.INVALID_ARGUMENT, f"the options are no {name}: {error}") from None
+
+
+def record(bundle: str, root: str) -> None:
+    """Notes in the bundle where the state of its container is."""
+    write_record(bundle, RECORD, dumps({"root": root}))
+
+
+def root_mounts(mounts: Iterable[types_pb2.Mount]) -> list[RootMount]:
+    """The mounts that make the root file system, in their order."""
+    return [RootMount(one.type, one.source, one.target, tuple(one.options)) for one in mounts]
+
+
+def process(packed: Any, *, terminal: bool) -> Process:
+    """The OCI Process, JSON, in ``packed``; ``terminal`` overrules its member of that name.
+
+    Raises Refused with every fault that it has.
+    """
+    try:
+        document = config.read(packed.value, "process", config.PROCESS)
+    except ConfigError as error:
+        raise Refused(codes.INVALID_ARGUMENT, str(error)) from None
+    spec = document.config.get("process")
+    assert spec is not None
+    spec["terminal"] = terminal
+    return spec

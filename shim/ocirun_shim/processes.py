@@ -1,0 +1,156 @@
+"""The processes of a shim, init and execs, as it knows them: all that State, Wait and Pids ask is in here.
+
+A process is created, runs and stops; what waits for its end waits here.  The end is seen through the pidfd.
+Init stays a zombie until it is deleted, so that its pid and status outlive a containerd that was away.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from ocirun.lifecycle.process import send_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocirun_shim.loop import Loop, Timer, Watch
+    from ocirun_shim.stdio import Stdio, Streams
+
+CREATED, RUNNING, STOPPED = "created", "running", "stopped"
+
+#: How long Delete waits for the rest of the output: somebody who outlived the process may hold it open.
+DRAIN_SECONDS = 10.0
+
+
+class Exit:
+    """How a process ended: ``status`` as a shell has it (128 + signal), ``when`` in ns after 1970."""
+
+    __slots__ = ("status", "when")
+
+    def __init__(self, status: int, when: int) -> None:
+        self.status = status
+        self.when = when
+
+
+class Process:
+    """One process: ``exec_id`` is "" for init.  ``pid`` is 0 before it is born, ``exit`` None before its end.
+
+    ``busy`` is set while it is being started: an end that comes meanwhile is told after the start.  ``told``
+    is set when its end was published.
+    """
+
+    __slots__ = (
+        "_loop", "_waiters", "_watch", "busy", "exec_id", "exit", "pid", "pidfd", "status", "stdio",
+        "streams", "told",
+    )  # fmt: skip
+
+    def __init__(self, loop: Loop, exec_id: str, streams: Streams) -> None:
+        self._loop = loop
+        self.exec_id = exec_id
+        self.streams = streams
+        self.stdio: Stdio | None = None
+        self.pid = 0
+        self.pidfd = -1
+        self.status = CREATED
+        self.busy = False
+        self.exit: Exit | None = None
+        self.told = False
+        self._watch: Watch | None = None
+        self._waiters: list[Callable[[Exit], None]] = []
+
+    def born(self, pid: int, pidfd: int, console: int, ended: Callable[[], None]) -> None:
+        """It exists; takes over ``pidfd`` and ``console`` (-1: none), and calls ``ended`` once at its end."""
+        self.pid, self.pidfd = pid, pidfd
+        if self.stdio is not None:
+            self.stdio.started()
+            if console >= 0:
+                self.stdio.attach_terminal(console)
+        self._watch = self._loop.watch(pidfd, select.EPOLLIN, lambda _events: self._ended(ended))
+
+    def _ended(self, ended: Callable[[], None]) -> None:
+        self._stop_watching()
+        # init stays a zombie for whoever deletes it; nobody else asks for an exec
+        keep = os.WNOWAIT if not self.exec_id else 0
+        self.exit = Exit(_status(self.pidfd, keep), time.time_ns())
+        self.status = STOPPED
+        ended()
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def when_told(self, callback: Callable[[Exit], None]) -> None:
+        """Calls ``callback`` when the end has been told (``tell``); at once if it has."""
+        if self.exit is not None and self.told:
+            callback(self.exit)
+        else:
+            self._waiters.append(callback)
+
+    def tell(self) -> None:
+        """The end is published: whoever waits for it hears of it now."""
+        assert self.exit is not None
+        self.told = True
+        waiters, self._waiters = self._waiters, []
+        for callback in waiters:
+            callback(self.exit)
+
+    def never_ran(self) -> None:
+        """A process whose start failed, or that was deleted before it: nobody may wait for it for ever."""
+        self.status = STOPPED
+        self.exit = Exit(255, time.time_ns())
+        self.busy = False
+        self.tell()
+
+    def signal(self, number: int) -> None:
+        """Sends a signal; raises StateError when the process has ended."""
+        send_signal(self.pidfd, number)
+
+    def when_drained(self, callback: Callable[[], None]) -> None:
+        """Calls ``callback`` when all output was passed on, or after DRAIN_SECONDS."""
+        stdio = self.stdio
+        if stdio is None or stdio.drained:
+            callback()
+            return
+        _First(self._loop, stdio, callback)
+
+    def close(self) -> None:
+        """Lets go of its streams and its pidfd."""
+        self._stop_watching()
+        if self.stdio is not None:
+            self.stdio.close()
+            self.stdio = None
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class _First:
+    """The end of the output or of our patience, whichever comes first, told once."""
+
+    __slots__ = ("_callback", "_timer")
+
+    def __init__(self, loop: Loop, stdio: Stdio, callback: Callable[[], None]) -> None:
+        self._callback: Callable[[], None] | None = callback
+        self._timer: Timer = loop.call_at(loop.now() + DRAIN_SECONDS, self._tell)
+        stdio.when_drained(self._tell)
+
+    def _tell(self) -> None:
+        self._timer.cancel()
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+def _status(pidfd: int, keep: int) -> int:
+    """The status of an ended child (waitid(2), P_PIDFD); 255 where somebody else has reaped it."""
+    try:
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | keep)
+    except ChildProcessError:
+        return 255
+    if ended is None:
+        return 255
+    return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status

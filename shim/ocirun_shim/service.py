@@ -1,0 +1,363 @@
+"""The Task service (containerd.task.v2 and v3): what containerd asks of a shim, method by method.
+
+State, Pids, Connect and Wait are answered from memory, whatever else is going on.  The others begin a task in
+the loop and are answered at its end.
+"""
+
+from __future__ import annotations
+
+import os
+
+from google.protobuf import empty_pb2
+from google.protobuf.message import DecodeError
+
+from ocirun.cgroup.stats import Stats
+from ocirun.lifecycle.store import Store
+from ocirun_shim import options
+from ocirun_shim.answers import Refused, fail
+from ocirun_shim.container import Container
+from ocirun_shim.messages import events_pb2 as events
+from ocirun_shim.messages import runc_options_pb2, types_pb2
+from ocirun_shim.messages import task_pb2 as pb
+from ocirun_shim.metrics import metrics
+from ocirun_shim.processes import CREATED, RUNNING, STOPPED
+from ocirun_shim.stdio import Streams
+from ocirun_shim.times import NOT_YET, to_timestamp
+from ocirun_shim.ttrpc import codes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias, TypeVar
+
+    from google.protobuf.message import Message
+
+    from ocirun_shim.answers import Answer
+    from ocirun_shim.events import Publisher
+    from ocirun_shim.loop import Loop
+    from ocirun_shim.processes import Exit, Process
+
+    M = TypeVar("M", bound=Message)
+    #: Does one call; gives the response, or None when the answer comes later.
+    Method: TypeAlias = "Callable[[TaskService, bytes, Answer], Message | None]"
+
+#: The two names of one service: they differ in the name only.
+NAMES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
+
+_STATUS = {
+    CREATED: types_pb2.Status.CREATED,
+    RUNNING: types_pb2.Status.RUNNING,
+    STOPPED: types_pb2.Status.STOPPED,
+}
+_EMPTY = empty_pb2.Empty()
+_REMEMBERED = 16
+
+
+class TaskService:
+    """The containers of one shim; ``stop`` is called when Shutdown finds none left.
+
+    ``root`` is the directory below which each container has its state directory.
+    """
+
+    def __init__(
+        self, loop: Loop, publisher: Publisher, namespace: str, root: str, stop: Callable[[Answer], None]
+    ) -> None:
+        self._loop = loop
+        self._publisher = publisher
+        self._namespace = namespace
+        self._root = root
+        self._stop = stop
+        self.containers: dict[str, Container] = {}
+        #: Those that are being created, or whose delete is on its way.
+        self._creating: set[str] = set()
+        self._deleting: dict[str, list[Answer]] = {}
+        #: The last answers of Delete: a client that lost one asks again.
+        self._deleted: dict[str, pb.DeleteResponse] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no container, and none on its way."""
+        return not self.containers and not self._creating
+
+    def call(self, method: str, payload: bytes, answer: Answer) -> None:
+        """Does one call of a client; every call is answered once."""
+        if method not in METHODS:
+            answer.fail(codes.UNIMPLEMENTED, f"method {method}")
+            return
+        try:
+            response = METHODS[method](self, payload, answer)
+        except Exception as error:  # noqa: BLE001 - the client is told
+            fail(answer, error)
+            return
+        if response is not None:
+            answer.send(response)
+
+    def _find(self, container: str) -> Container:
+        if container not in self.containers:
+            raise Refused(codes.NOT_FOUND, "container not created: not found")
+        return self.containers[container]
+
+    # -- asked from memory -----------------------------------------------------------------------------------
+
+    def state(self, request: pb.StateRequest, _: Answer) -> Message:
+        """What is known of a process, its exit status included."""
+        container = self._find(request.id)
+        process = container.process(request.exec_id)
+        ended = process.exit
+        return pb.StateResponse(
+            id=request.exec_id or request.id,
+            bundle=container.bundle,
+            pid=process.pid,
+            status=_STATUS[process.status],
+            stdin=process.streams.stdin,
+            stdout=process.streams.stdout,
+            stderr=process.streams.stderr,
+            terminal=process.streams.terminal,
+            exit_status=ended.status if ended else 0,
+            exited_at=to_timestamp(ended.when) if ended else NOT_YET,
+        )
+
+    def wait(self, request: pb.WaitRequest, answer: Answer) -> None:
+        """Answers when the end of a process has been told; many may wait."""
+
+        def told(ended: Exit) -> None:
+            answer.send(pb.WaitResponse(exit_status=ended.status, exited_at=to_timestamp(ended.when)))
+
+        self._find(request.id).process(request.exec_id).when_told(told)
+
+    def pids(self, request: pb.PidsRequest, _: Answer) -> Message:
+        """The processes of the container, a zombie init among them; execs carry their names."""
+        container = self._find(request.id)
+        names = {one.process.pid: name for name, one in container.execs.items()}
+        pids = Stats(container.cgroup).processes() if container.cgroup else []
+        if container.init.pid and container.init.pid not in pids:
+            # a zombie is in no cgroup.procs; while containerd sees its pid it keeps the container's status
+            pids.insert(0, container.init.pid)
+        return pb.PidsResponse(processes=[_process_info(pid, names.get(pid, "")) for pid in pids])
+
+    def connect(self, request: pb.ConnectRequest, _: Answer) -> Message:
+        """Who we are, and the pid of init, 0 where there is no such container: it is never refused."""
+        container = self.containers.get(request.id)
+        return pb.ConnectResponse(shim_pid=os.getpid(), task_pid=container.init.pid if container else 0)
+
+    def stats(self, request: pb.StatsRequest, _: Answer) -> Message:
+        """The numbers of the cgroup."""
+        numbers = metrics(self._find(request.id).cgroup)
+        if numbers is None:
+            raise Refused(codes.NOT_FOUND, "cgroup does not exist: not found")
+        response = pb.StatsResponse()
+        response.stats.type_url = numbers.DESCRIPTOR.full_name
+        response.stats.value = numbers.SerializeToString()
+        return response
+
+    # -- containers ------------------------------------------------------------------------------------------
+
+    def create(self, request: pb.CreateTaskRequest, answer: Answer) -> None:
+        """Creates a container; it waits for Start."""
+        if request.id in self.containers or request.id in self._creating:
+            raise Refused(codes.ALREADY_EXISTS, f"container {request.id}: already exists")
+        if request.checkpoint:
+            raise Refused(codes.UNIMPLEMENTED, "restoring a checkpoint is not built yet")
+        asked = options.read(request.options)
+        root = os.path.join(asked.root, self._namespace) if asked.root else self._root
+        streams = Streams(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
+        container = Container(self._loop, self._publisher, Store(root), request.id, request.bundle, streams)
+        container.owner = asked.owner
+        if root != self._root:
+            options.record(request.bundle, root)
+        self._creating.add(request.id)
+
+        def created(error: BaseException | None) -> None:
+            self._creating.discard(request.id)
+            if error is not None:
+                fail(answer, error, "OCI runtime create failed")
+                return
+            self.containers[request.id] = container
+            self._deleted.pop(request.id, None)
+            self._publish_create(container, request)
+            answer.send(pb.CreateTaskResponse(pid=container.init.pid))
+
+        try:
+            container.create(options.root_mounts(request.rootfs), created)
+        except Exception:
+            self._creating.discard(request.id)
+            raise
+
+    def _publish_create(self, container: Container, request: pb.CreateTaskRequest) -> None:
+        streams = events.TaskIO(
+            stdin=request.stdin, stdout=request.stdout, stderr=request.stderr, terminal=request.terminal
+        )
+        event = events.TaskCreate(
+            container_id=request.id,
+            bundle=request.bundle,
+            rootfs=request.rootfs,
+            io=streams,
+            pid=container.init.pid,
+        )
+        container.publish("/tasks/create", event)
+
+    def start(self, request: pb.StartRequest, answer: Answer) -> None:
+        """Runs the program of a container, or an exec."""
+        container = self._find(request.id)
+        operation = "OCI runtime exec failed" if request.exec_id else "OCI runtime start failed"
+
+        def started(error: BaseException | None) -> None:
+            if error is not None:
+                fail(answer, error, operation)
+            else:
+                answer.send(pb.StartResponse(pid=container.process(request.exec_id).pid))
+
+        if request.exec_id:
+            container.start_exec(request.exec_id, started)
+        else:
+            container.start(started)
+
+    def delete(self, request: pb.DeleteRequest, answer: Answer) -> Message | None:
+        """Removes a stopped container or exec, and tells how it ended; asked again it says the same."""
+        if not request.exec_id and request.id in self._deleting:
+            self._deleting[request.id].append(answer)
+            return None
+        if not request.exec_id and request.id in self._deleted:
+            return self._deleted[request.id]
+        container = self._find(request.id)
+        if request.exec_id:
+            self._delete_exec(container, request.exec_id, answer)
+        else:
+            self._delete_init(container, answer)
+        return None
+
+    def _delete_init(self, container: Container, answer: Answer) -> None:
+        self._deleting[container.id] = [answer]
+        try:
+            container.delete(lambda error: self._init_deleted(container, error))
+        except Exception:
+            del self._deleting[container.id]
+            raise
+
+    def _delete_exec(self, container: Container, exec_id: str, answer: Answer) -> None:
+        process = container.process(exec_id)
+
+        def deleted(error: BaseException | None) -> None:
+            if error is not None:
+                fail(answer, error)
+            else:
+                answer.send(_delete_response(process))
+
+        container.delete_exec(exec_id, deleted)
+
+    def _init_deleted(self, container: Container, error: BaseException | None) -> None:
+        answers = self._deleting.pop(container.id, [])
+        if error is not None:
+            for answer in answers:
+                fail(answer, error, "OCI runtime delete failed")
+            return
+        del self.containers[container.id]
+        response = _delete_response(container.init)
+        self._remember(container.id, response)
+        container.publish(
+            "/tasks/delete",
+            events.TaskDelete(
+                container_id=container.id,
+                pid=response.pid,
+                exit_status=response.exit_status,
+                exited_at=response.exited_at,
+            ),
+        )
+        for answer in answers:
+            answer.send(response)
+
+    def _remember(self, container: str, response: pb.DeleteResponse) -> None:
+        """The oldest answer goes: the shim of a pod may see many containers."""
+        self._deleted[container] = response
+        if len(self._deleted) > _REMEMBERED:
+            del self._deleted[next(iter(self._deleted))]
+
+    def shutdown(self, _: pb.ShutdownRequest, answer: Answer) -> Message | None:
+        """Ends the shim where no container is left; the answer comes when every event was told."""
+        if not self.empty:
+            return _EMPTY
+        self._stop(answer)
+        return None
+
+    # -- processes -------------------------------------------------------------------------------------------
+
+    def exec(self, request: pb.ExecProcessRequest, _: Answer) -> Message:
+        """Notes a process to run in a container; Start runs it."""
+        container = self._find(request.id)
+        spec = options.process(request.spec, terminal=request.terminal)
+        streams = Streams(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
+        container.add_exec(request.exec_id, spec, streams)
+        return _EMPTY
+
+    def kill(self, request: pb.KillRequest, answer: Answer) -> None:
+        """Sends a signal to a process, or to all of a container."""
+
+        def killed(error: BaseException | None) -> None:
+            if error is not None:
+                fail(answer, error)
+            else:
+                answer.send(_EMPTY)
+
+        self._find(request.id).kill(request.exec_id, request.signal, request.all, killed)
+
+    def close_io(self, request: pb.CloseIORequest, _: Answer) -> Message:
+        """Ends a process's standard input, when what was written to it has arrived."""
+        stdio = self._find(request.id).process(request.exec_id).stdio
+        if stdio is not None and request.stdin:
+            stdio.close_stdin()
+        return _EMPTY
+
+    def resize_pty(self, request: pb.ResizePtyRequest, _: Answer) -> Message:
+        """Sets the size of a terminal; without one nothing happens."""
+        stdio = self._find(request.id).process(request.exec_id).stdio
+        if stdio is not None:
+            stdio.resize(request.width, request.height)
+        return _EMPTY
+
+
+def _method(kind: type[M], handler: Callable[[TaskService, M, Answer], Message | None]) -> Method:
+    """A method that takes its request as bytes."""
+
+    def call(service: TaskService, payload: bytes, answer: Answer) -> Message | None:
+        try:
+            request = kind.FromString(payload)
+        except DecodeError as error:
+            name = kind.DESCRIPTOR.full_name
+            raise Refused(codes.INVALID_ARGUMENT, f"the request is no {name}: {error}") from None
+        return handler(service, request, answer)
+
+    return call
+
+
+#: What does each method.
+METHODS = {
+    "State": _method(pb.StateRequest, TaskService.state),
+    "Create": _method(pb.CreateTaskRequest, TaskService.create),
+    "Start": _method(pb.StartRequest, TaskService.start),
+    "Delete": _method(pb.DeleteRequest, TaskService.delete),
+    "Pids": _method(pb.PidsRequest, TaskService.pids),
+    "Kill": _method(pb.KillRequest, TaskService.kill),
+    "Exec": _method(pb.ExecProcessRequest, TaskService.exec),
+    "ResizePty": _method(pb.ResizePtyRequest, TaskService.resize_pty),
+    "CloseIO": _method(pb.CloseIORequest, TaskService.close_io),
+    "Wait": _method(pb.WaitRequest, TaskService.wait),
+    "Stats": _method(pb.StatsRequest, TaskService.stats),
+    "Connect": _method(pb.ConnectRequest, TaskService.connect),
+    "Shutdown": _method(pb.ShutdownRequest, TaskService.shutdown),
+}
+
+
+def _process_info(pid: int, exec_id: str) -> pb.ProcessInfo:
+    """Execs carry their name, init nothing."""
+    found = pb.ProcessInfo(pid=pid)
+    if exec_id:
+        details = runc_options_pb2.ProcessDetails(exec_id=exec_id)
+        found.info.type_url = details.DESCRIPTOR.full_name
+        found.info.value = details.SerializeToString()
+    return found
+
+
+def _delete_response(process: Process) -> pb.DeleteResponse:
+    ended = process.exit
+    assert ended is not None
+    return pb.DeleteResponse(pid=process.pid, exit_status=ended.status, exited_at=to_timestamp(ended.when))
