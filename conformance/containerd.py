@@ -199,7 +199,7 @@ class Containerd:
                 cwd="/",
             )
         daemon = self._daemon
-        eventually(lambda: self._listens() or daemon.poll() is not None, "containerd listens")
+        eventually(lambda: self._listens() or daemon.poll() is not None, "containerd listens", TIMEOUT / 3)
         if daemon.poll() is not None:
             raise EnvironmentFaultError(f"containerd ends at once: {self.log.read_text()[-2000:]}")
 

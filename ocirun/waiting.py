@@ -5,8 +5,8 @@ became ready, () when the deadline passed.  They never block, so that the shim c
 thread; the command line drives one at a time with poll(2), a test with a clock of its own.
 
 Who wants to end a task before its time throws an exception into it and drives it on until it leaves: on the
-way it waits for what it undoes.  A task is not closed: after GeneratorExit it may wait for nothing, so it lets
-go of its descriptors and leaves the rest to ``delete --force``.
+way it waits for what it undoes.  A task is not closed: after GeneratorExit it may wait for nothing, so it
+lets go of its descriptors and leaves the rest to ``delete --force``.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def signal_cgroup(where: str, signum: int) -> None:
 
 
 def is_populated(where: str) -> bool:
-    """Whether a process lives in a cgroup or below it; zombies do not count (cgroup.events, cgroup-v2.rst)."""
+    """Whether a process lives in a cgroup or below it; zombies do not count (cgroup.events)."""
     try:
         return b"populated 1" in read_file(f"{where}/cgroup.events")
     except FileNotFoundError:

@@ -130,6 +130,9 @@ def execute(
     except GeneratorExit:
         execution.stage = 0  # nobody waits for us any more: it ends by itself when it finds its socket closed
         raise
+    except BaseException:
+        yield from _await_birth(execution, observer)
+        raise
     finally:
         execution.hang_up()
         yield from _reap_stage(execution, observer)
@@ -212,9 +215,13 @@ def _next_packet(execution: Execution) -> Task[tuple[bytes, list[int]]]:
     """The next packet of the helper, b"" at its end, and the descriptors that came along."""
     assert execution.control is not None
     yield Wait(reads=(execution.control.fileno(),))
+    return _receive(execution.control)
+
+
+def _receive(control: _socket.socket) -> tuple[bytes, list[int]]:
     space = _socket.CMSG_SPACE(16 * 4)
     try:
-        packet, ancillary, _, _ = execution.control.recvmsg(_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+        packet, ancillary, _, _ = control.recvmsg(_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:  # it died with our answer unread
         packet, ancillary = b"", []
     fds: list[int] = []
@@ -222,6 +229,27 @@ def _next_packet(execution: Execution) -> Task[tuple[bytes, list[int]]]:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds += [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data) & ~3, 4)]
     return packet, fds
+
+
+def _await_birth(execution: Execution, observer: Observer) -> Task[None]:
+    """Takes the report of an init that the stage may be cloning just when we have to stop.
+
+    Else nobody could name it to end and reap it: it is our child.  A helper that waits for an answer ends.
+    """
+    control = execution.control
+    if execution.pid or control is None:
+        return
+    control.shutdown(_socket.SHUT_WR)
+    until = time.monotonic() + _PATIENCE
+    while (yield Wait(reads=(control.fileno(),), until=until)):
+        packet, fds = _receive(control)
+        if packet and wire.Report(packet).kind == wire.BORN:
+            execution.pid, execution.pidfd = wire.Report(packet).value, fds.pop()
+            observer.born(execution.pid)
+        for fd in fds:
+            os.close(fd)
+        if not packet or execution.pid:
+            return
 
 
 def _killed(execution: Execution) -> HelperError:

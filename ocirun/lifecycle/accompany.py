@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from ocirun.lifecycle.process import is_dead, send_signal
-from ocirun.lifecycle.undo import reap
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _SIGCHLD, _SIGURG, _SIGWINCH = 17, 23, 28
+_PAUSE = 0.01
 
 
 def accompany(pidfd: int, proxy: Proxy | None, signals: Signals) -> Task[int]:
@@ -40,12 +43,30 @@ def accompany(pidfd: int, proxy: Proxy | None, signals: Signals) -> Task[int]:
         if signals.fd in ready:
             _pass_on(pidfd, signals.take(), proxy)
         if pidfd in ready:
+            status = _status(pidfd)
+            if status < 0:
+                yield Wait(until=time.monotonic() + _PAUSE)
+                continue
             if proxy is not None:
                 proxy.drain()
-            status = reap(pidfd)
-            return 0 if status is None else status
+            return status
         if proxy is not None:
             proxy.move(ready)
+
+
+def _status(pidfd: int) -> int:
+    """The exit status of our ended child, which is reaped.
+
+    -1 while a tracer in the container has not yet taken notice of its end: until then it is not ours to reap
+    (ptrace(2)).
+    """
+    try:
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:  # somebody ignores SIGCHLD for us: the kernel has reaped it
+        return 0
+    if ended is None:
+        return -1
+    return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
 
 def _pass_on(pidfd: int, numbers: list[int], proxy: Proxy | None) -> None:

@@ -205,7 +205,8 @@ def _hook_performer(document: Document, first: dict[str, object], execution: Exe
         from ocirun.lifecycle.hooks import run_hook, state_for
 
         kind, number = str(step.args[0]), int(str(step.args[1]))
-        listed = document.config["hooks"]["prestart" if kind == "prestart" else "createRuntime"]
+        hooks = document.config.get("hooks", {})
+        listed = hooks.get("prestart", []) if kind == "prestart" else hooks.get("createRuntime", [])
         yield from run_hook(kind, number, listed[number], state_for(first, "creating", execution.pid))
 
     return hook

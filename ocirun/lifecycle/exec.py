@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ocirun_spec.types import Config, Process
 
+    from ocirun.executor.run import Performer
     from ocirun.journal import Journal
     from ocirun.lifecycle.accompany import Signals
     from ocirun.lifecycle.store import Store
@@ -242,10 +243,9 @@ def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: 
     execution = Execution()
     keep = ("console",) if options.foreground else ()
     witness = _Witness(planned, options.warn)
-    performers = {"open_init": _open_init, "send_console": console_performer(options.console_socket)}
     inheritance = Inheritance(options.preserve_fds, options.stdio)
     try:
-        yield from execute(compile_plan(planned), performers, witness, execution, inheritance)
+        yield from execute(compile_plan(planned), _performers(options), witness, execution, inheritance)
         judge(execution.proof, execution.pidfd, execution.pid, witness.start, process["args"][0])
         if options.pid_file:
             write_pid_file(options.pid_file, execution.pid)
@@ -276,6 +276,11 @@ def _plan(target: Target, process: Process, options: ProcessOptions, cgroup: str
     for fault in planned.warnings:
         options.warn(fault)
     return planned
+
+
+def _performers(options: ProcessOptions) -> dict[str, Performer]:
+    """The host's own steps."""
+    return {"open_init": _open_init, "send_console": console_performer(options.console_socket)}
 
 
 def _open_init(step: Step, slots: dict[str, int]) -> Task[None]:

@@ -66,7 +66,8 @@ def start_locked(lock: Lock) -> Task[None]:
 
 
 def _poststart(lock: Lock, entries: journal.Journal) -> Task[None]:
-    """Runs the poststart hooks; where one fails the container is stopped and deleted (runtime.md#lifecycle)."""
+    """Runs the poststart hooks; where one fails the container is stopped and deleted (runtime.md#lifecycle):
+    the peers stop it (runc), delete it as well (crun), or let it run on (youki)."""
     from ocirun.lifecycle.hooks import frozen, run_hooks, state_for
     from ocirun.lifecycle.undo import despite, undo
 
@@ -74,7 +75,8 @@ def _poststart(lock: Lock, entries: journal.Journal) -> Task[None]:
         state = state_for(entries.head, RUNNING, entries.pid)
         yield from run_hooks(frozen(lock.path), "poststart", state)
     except BaseException as error:
-        yield from despite(error, "deleting", undo(lock))
+        notes = error.add_note
+        yield from despite(error, "deleting", undo(lock, warn=lambda fault: notes(fault.rule)))
         raise
 
 

@@ -1,17 +1,15 @@
 /*
  * containerd-shim-ocirun-v2: the launcher that first asks a warm process, the zygote, to do the work.
  *
- * containerd runs `start` and `delete` once a container and waits for both, and Python takes longer to start
- * than either takes.  So this sends the arguments, a few variables, the standard descriptors and the working
- * directory to the zygote of this user, these namespaces and this containerd (shim/ocirun_shim/zygote.py),
- * and ends as it says.  Before the zygote has accepted nothing was done, and any trouble means: do it
- * ourselves.
+ * containerd waits for `start` and `delete` of each container, and Python takes longer to start than either.
+ * So this hands arguments, variables, standard descriptors and working directory to the zygote of this user,
+ * these namespaces and this containerd (shim/ocirun_shim/zygote.py), and ends as it says.  Before the zygote
+ * has accepted nothing was done, and any trouble means: do it ourselves.
  */
 #define _GNU_SOURCE
 #include "launcher.h"
 
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,32 +19,17 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* OCIRUN_BUILD: the build id of the helper; a zygote of another build is none of ours. */
-#ifndef OCIRUN_BUILD
-#error "OCIRUN_BUILD is given by the build"
-#endif
-
 #define LONGEST_REQUEST 65536 /* the zygote takes no longer one */
 #define PATIENCE        5     /* seconds until it has accepted: it may be stopped, or starved */
 #define DESCRIPTORS     4
 
 /* What a shim needs of the environment; all else of containerd's stays with containerd. */
 static const char *const passed[] = {
-    "TTRPC_ADDRESS=",
-    "GRPC_ADDRESS=",
-    "NAMESPACE=",
-    "SCHED_CORE=",
-    "PATH=",
-    "XDG_RUNTIME_DIR=",
-    "DBUS_SESSION_BUS_ADDRESS=",
-};
+    "TTRPC_ADDRESS=",           "GRPC_ADDRESS=", "NAMESPACE=", "SCHED_CORE=", "PATH=", "XDG_RUNTIME_DIR=",
+    "DBUS_SESSION_BUS_ADDRESS="};
 
-static const char *const namespaces[] = {
-    "/proc/self/ns/user",
-    "/proc/self/ns/mnt",
-    "/proc/self/ns/net",
-    "/proc/self/ns/pid",
-};
+static const char *const namespaces[] = {"/proc/self/ns/user", "/proc/self/ns/mnt", "/proc/self/ns/net",
+                                         "/proc/self/ns/pid"};
 
 extern char **environ;
 
@@ -57,23 +40,22 @@ int is_passed(const char *variable) {
     return 0;
 }
 
-static int is_for_zygote(int argc, char **argv) {
+/* The value of -address as containerd writes it, NULL where neither start nor delete is asked for.  A zygote
+ * that finds another address, or another action, refuses. */
+static const char *address_of(int argc, char **argv) {
+    const char *address = "";
+    int wanted = 0;
+
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "start") == 0 || strcmp(argv[i], "delete") == 0)
-            return 1;
-    return 0;
+            wanted = 1;
+        else if (strcmp(argv[i], "-address") == 0 && i + 1 < argc)
+            address = argv[i + 1];
+    return wanted ? address : NULL;
 }
 
-/* The value of -address as containerd writes it.  A zygote that finds another one refuses. */
-static const char *address_of(int argc, char **argv) {
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "-address") == 0 && i + 1 < argc)
-            return argv[i + 1];
-    return "";
-}
-
-/* FNV-1a of the text and its null byte. */
-static uint64_t hash(uint64_t sum, const char *text) {
+/* FNV-1a of the text and its null byte.  (OCIRUN_BUILD, which the build gives, is the helper's build id.) */
+static unsigned long long hash(unsigned long long sum, const char *text) {
     do
         sum = (sum ^ (unsigned char)*text) * 0x100000001b3;
     while (*text++);
@@ -94,10 +76,8 @@ static const char *label(void) {
 
 /* Where the zygote of this key listens; zygote.py composes the same name.  Not 0 where none can be. */
 static int find_zygote(struct sockaddr_un *to, const char *address, const char *directory) {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    uint64_t sum = hash(hash(hash(hash(0xcbf29ce484222325, address), label()), OCIRUN_BUILD), directory);
-    unsigned long long inode[4];
-    char where[64];
+    const char *runtime = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+    unsigned long long inode[4], sum = 0xcbf29ce484222325;
     struct stat ns;
 
     for (int i = 0; i < 4; i++) {
@@ -105,13 +85,11 @@ static int find_zygote(struct sockaddr_un *to, const char *address, const char *
             return -1;
         inode[i] = ns.st_ino;
     }
-    if (geteuid() == 0)
-        runtime = "/run";
-    snprintf(where, sizeof(where), runtime ? "/ocirun-shim" : "/tmp/ocirun-shim-%u", geteuid());
+    sum = hash(hash(hash(hash(sum, address), label()), OCIRUN_BUILD), directory);
     to->sun_family = AF_UNIX;
-    return snprintf(to->sun_path, sizeof(to->sun_path), "%s%s/%llx-%llx-%llx-%llx-%016llx",
-                    runtime ? runtime : "", where, inode[0], inode[1], inode[2], inode[3],
-                    (unsigned long long)sum) >= (int)sizeof(to->sun_path);
+    return !runtime ||
+           snprintf(to->sun_path, sizeof(to->sun_path), "%s/ocirun-shim/%llx-%llx-%llx-%llx-%016llx", runtime,
+                    inode[0], inode[1], inode[2], inode[3], sum) >= (int)sizeof(to->sun_path);
 }
 
 /* Whoever listens in a directory that a variable names must be ourselves before it gets our descriptors. */
@@ -157,38 +135,40 @@ static ssize_t compose(char *request, int argc, char **argv) {
     return (ssize_t)size;
 }
 
-static int send_request(int fd, int argc, char **argv) {
-    static char request[LONGEST_REQUEST];
+/* After the zygote has accepted: in the queue of a stopped one they would keep containerd's pipe open. */
+static int send_descriptors(int fd) {
     int fds[DESCRIPTORS] = {0, 1, 2, open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)};
-    ssize_t size = compose(request, argc, argv);
     union {
         struct cmsghdr header;
         char room[CMSG_SPACE(sizeof(fds))];
-    } control = {.header = {CMSG_LEN(sizeof(fds)), 0, SOL_SOCKET, SCM_RIGHTS}};
-    struct iovec text = {request, (size_t)size};
-    struct msghdr message = {.msg_iov = &text, .msg_iovlen = 1};
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(fds)), .cmsg_level = SOL_SOCKET}};
+    struct iovec text = {"", 1};
+    struct msghdr message = {.msg_iov = &text, .msg_iovlen = 1, .msg_control = &control};
 
-    message.msg_control = &control;
     message.msg_controllen = sizeof(control.room);
+    control.header.cmsg_type = SCM_RIGHTS;
     memcpy(CMSG_DATA(&control.header), fds, sizeof(fds));
-    return size > 0 && fds[3] >= 0 && sendmsg(fd, &message, MSG_NOSIGNAL) == size ? 0 : -1;
+    return fds[3] >= 0 && sendmsg(fd, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
 }
 
 int ask_zygote(int argc, char **argv, const char *directory) {
+    static char request[LONGEST_REQUEST];
     const struct timeval for_ever = {0};
     struct sockaddr_un to = {0};
+    const char *address = address_of(argc, argv);
     unsigned char answer;
+    ssize_t size;
     int fd;
 
-    if (!is_for_zygote(argc, argv) || find_zygote(&to, address_of(argc, argv), directory) != 0 ||
+    if (!address || (size = compose(request, argc, argv)) < 0 || find_zygote(&to, address, directory) != 0 ||
         (fd = connect_zygote(&to)) < 0)
         return -1;
-    if (send_request(fd, argc, argv) < 0 || recv(fd, &answer, 1, 0) != 1 ||
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever)) < 0) {
+    if (send(fd, request, (size_t)size, MSG_NOSIGNAL) != size || recv(fd, &answer, 1, 0) != 1) {
         close(fd);
         return -1;
     }
-    if (recv(fd, &answer, 1, 0) == 1)
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever)) == 0 &&
+        send_descriptors(fd) == 0 && recv(fd, &answer, 1, 0) == 1)
         return answer;
     say("ocirun: the process that did the work ended before it was done\n");
     return 1;

@@ -11,7 +11,6 @@ from ocirun.planner import (
     cgroup,
     console,
     devices,
-    hooks,
     identity,
     lifecycle,
     mounts,
@@ -26,6 +25,8 @@ from ocirun.planner.draft import Draft, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirun_spec.types import Config
 
     from ocirun.host import Host
@@ -74,9 +75,18 @@ def _outside_and_root(draft: Draft) -> list[Step]:
         *devices.make(draft),
         *program.make_cwd(draft),
         *console.make(draft),
-        *hooks.outside(draft),
+        *_hooks(draft),
         *root.pivot(),
     ]
+
+
+def _hooks(draft: Draft) -> Sequence[Step]:
+    """Few containers have hooks: only for those is their planner loaded."""
+    if not draft.config.get("hooks"):
+        return ()
+    from ocirun.planner import hooks
+
+    return hooks.outside(draft)
 
 
 def _inside(draft: Draft) -> list[Step]:

@@ -1,4 +1,4 @@
-"""The hooks that the host runs while the container is created; those of start and delete are the lifecycle's."""
+"""The hooks that the host runs while the container is created; those of start and delete need no step."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def outside(draft: Draft) -> Sequence[Step]:
     """prestart, then createRuntime: in the runtime namespace, when all is mounted and before the root is
     switched (config.md#createruntime-hooks; there runc runs them, too)."""
-    hooks = draft.config.get("hooks")
-    if not hooks:
-        return ()
+    hooks = draft.config.get("hooks", {})
     _check(draft, "poststart", hooks.get("poststart", []))
     _check(draft, "poststop", hooks.get("poststop", []))
     return [

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 NOT_PLANNED: dict[str, str] = {
     "/ociVersion": "the reader of the config judges it",
     "/annotations": "they are kept in the state of the container",
+    **{
+        f"/hooks/{kind}/*/timeout": "the lifecycle, which runs the hooks, keeps it"
+        for kind in ("prestart", "createRuntime", "poststart", "poststop")
+    },
 }
 
 _ELSEWHERE = "belongs to another platform"

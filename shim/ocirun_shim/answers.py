@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocirun.errors import OcirunError, StateError
 from ocirun_shim import log
+from ocirun_shim.stdio_paths import StdioError
 from ocirun_shim.ttrpc import codes
 
 TYPE_CHECKING = False
@@ -56,6 +57,8 @@ def refusal(error: BaseException, operation: str = "") -> Refused:
         if isinstance(error, StateError) and "not running" in error.message:
             code = codes.NOT_FOUND
         return Refused(code, f"{before}{error}{_notes(error)}")
+    if isinstance(error, StdioError):
+        return Refused(error.code, f"{before}{error}")
     if isinstance(error, OSError):
         return Refused(
             codes.UNKNOWN, f"{before}{error.strerror or error}: {error.filename or ''}".rstrip(": ")

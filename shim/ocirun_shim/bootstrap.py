@@ -5,9 +5,11 @@ The C stub hands both to the zygote; this runs where there is none, and makes on
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+from types import ModuleType
 
 from ocirun.errors import HostError, OcirunError, UsageError
 from ocirun.files import read_file, read_whole, write_whole
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
     from ocirun_shim.arguments import Arguments
     from ocirun_shim.engine import Versions
     from ocirun_shim.messages.bootstrap_pb2 import BootstrapParams
+    from ocirun_shim.orders import Desk
 
 PROGRAM = "containerd-shim-ocirun-v2"
 
 _LONGEST_INPUT = 10 << 20
 _GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
+_PRELOADED = ("ocirun_shim.messages.bootstrap_pb2", "ocirun_shim.remains", "ocirun_shim.zygote")
 _MOST_OOM = 1000  # OOM_SCORE_ADJ_MAX
 
 
@@ -67,35 +71,57 @@ def _run(words: list[str]) -> int:
 
 def _make_zygote(arguments: Arguments, versions: Versions) -> None:
     """For the next time; without one everything works as well, and slower."""
+    preload()
     from ocirun_shim import zygote
 
     programs = os.path.dirname(sys.executable) + "/"
     try:
-        preload()
         zygote.ensure(arguments.text("address"), programs, versions)
     except (OcirunError, OSError):
         return
 
 
 def preload() -> None:
-    """Imports all that a shim and `delete` need, so that no child of the zygote has to."""
-    import faulthandler  # noqa: F401 - for the children
+    """Imports all that a shim and `delete` need, so that no child of the zygote has to.
 
-    import ocirun_shim.messages.bootstrap_pb2
-    import ocirun_shim.process
-    import ocirun_shim.remains
-    import ocirun_shim.server  # noqa: F401
+    The collector never looks at it again: that would write to every page that children could share.
+    """
+    import gc
+    from importlib import import_module
+
+    from ocirun_shim.lean import spare
+
+    locks = _locks()
+    sys.modules.setdefault("threading", locks)
+    spare()
+    for name in _PRELOADED:
+        import_module(name)
+    if sys.modules["threading"] is locks:
+        del sys.modules["threading"]
+    gc.collect()
+    gc.freeze()
 
 
-def perform(arguments: Arguments, versions: Versions) -> int:
+def _locks() -> ModuleType:
+    """All that protobuf wants of threading.
+
+    That would run a handler in each child that is forked, which writes to so much shared memory that a tenth
+    of what a shim costs would be for threads that nobody has.
+    """
+    locks = ModuleType("threading")
+    locks.__dict__.update(Lock=_thread.allocate_lock, RLock=_thread.RLock)
+    return locks
+
+
+def perform(arguments: Arguments, versions: Versions, desk: Desk | None = None) -> int:
     """Does `start` or `delete` with the standard descriptors and the directory of this process.
 
-    Gives the exit status; never raises.
+    The zygote at ``desk`` forks the shim, or this process does.  Gives the exit status; never raises.
     """
     try:
         arguments.check()
         if arguments.action == START:
-            start(arguments, versions)
+            start(arguments, versions, desk)
         else:
             from ocirun_shim import remains
 
@@ -114,7 +140,7 @@ def _complain(error: BaseException) -> None:
         return
 
 
-def start(arguments: Arguments, versions: Versions) -> None:
+def start(arguments: Arguments, versions: Versions, desk: Desk | None = None) -> None:
     """Prints the address of the shim of this container's group, after making one where there is none.
 
     The bundle is the working directory.  Raises OcirunError or OSError, and has then left no process.
@@ -127,7 +153,9 @@ def start(arguments: Arguments, versions: Versions) -> None:
     bundle = os.getcwd()
     group = _group(bundle) or arguments.id
     path = sockets.socket_path(directory, arguments.text("address"), arguments.namespace, group)
-    answer = dumps({"version": version, "address": f"unix://{path}", "protocol": "ttrpc"}).encode()
+    answer = f"unix://{path}".encode()  # a bare address means version 2, and 1.6 understands nothing else
+    if version > 2:
+        answer = dumps({"version": version, "address": f"unix://{path}", "protocol": "ttrpc"}).encode()
     with sockets.Lock(directory):
         if sockets.answers(path):
             write_record(bundle, "address", f"unix://{path}")
@@ -137,30 +165,35 @@ def start(arguments: Arguments, versions: Versions) -> None:
     with listener:
         try:
             write_record(bundle, "address", f"unix://{path}")
-            _start_shim(listener, arguments, bundle, options, answer)
+            _start_shim(listener, arguments, options, answer, desk)
         except BaseException:
             sockets.unlink(path)
             raise
 
 
 def _start_shim(
-    listener: socket.socket, arguments: Arguments, bundle: str, options: Any | None, answer: bytes
+    listener: socket.socket, arguments: Arguments, options: Any | None, answer: bytes, desk: Desk | None
 ) -> None:
-    """Forks the shim and prints ``answer``, when all is as containerd may look for it."""
+    """Makes the shim and prints ``answer``, when all is as containerd may look for it."""
     from ocirun_shim import hierarchies, kernel, process
 
     cgroup = shim_cgroup(options)
-    if os.environ.get("SCHED_CORE"):
-        kernel.new_core_cookie()
-    pid = process.fork(listener, arguments, bundle)
+    task = process.task_of(arguments)
+    pid = desk.place(listener, task) if desk else process.fork(listener, task)
     try:
+        if desk:
+            hierarchies.follow(pid, os.getpid())
+            kernel.share_limits(pid, 0)
+        if os.environ.get("SCHED_CORE"):
+            kernel.new_core_cookie(pid)
         _adjust_oom_score(pid)
         if cgroup:
             hierarchies.place(pid, cgroup)
         write_whole(1, answer)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        if not desk:
+            os.waitpid(pid, 0)
         raise
 
 

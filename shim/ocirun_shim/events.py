@@ -298,9 +298,10 @@ class Publisher:
 
 
 def replay(bundle: str, ttrpc_address: str, namespace: str, *, patience: float = 2.0) -> int:
-    """Sends what a shim that was killed left in the spool of ``bundle``, in order; gives how many it took or refused.
+    """Sends what a shim that was killed left in the spool of ``bundle``, in order.
 
-    Waits at most ``patience`` seconds.  What is not taken stays in the spool; a bundle that is gone has none.
+    Gives how many containerd took, or refused for good.  Waits at most ``patience`` seconds.  What is not
+    taken stays in the spool; a bundle that is gone has none.
     """
     left = spool.unmarked(bundle) if os.path.isabs(bundle) else []
     if not left or not ttrpc_address:

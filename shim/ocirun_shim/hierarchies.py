@@ -49,23 +49,34 @@ def hierarchies() -> list[Hierarchy]:
     return [Hierarchy(line) for line in lines if b" - cgroup " in line or b" - cgroup2 " in line]
 
 
-def follow(peer: int) -> None:
-    """Moves this process into the cgroups of ``peer``; does nothing where it is in them.
+def follow(pid: int, model: int) -> None:
+    """Moves ``pid`` into the cgroups of ``model``; does nothing where it is in them.
 
     Raises OSError when the kernel refuses it in cgroup2; the old hierarchies are moved in as far as they let.
     """
-    ours, theirs = read_file("/proc/self/cgroup"), read_file(f"/proc/{peer}/cgroup")
+    ours, theirs = read_file(f"/proc/{pid}/cgroup"), read_file(f"/proc/{model}/cgroup")
     if ours == theirs:
         return
     mounted = hierarchies()
     for line in set(theirs.splitlines()) - set(ours.splitlines()):
         _, controllers, cgroup = line.split(b":", 2)
-        places = [hierarchy.procs(cgroup) for hierarchy in mounted if hierarchy.serves(controllers)]
         try:
-            _write_pid(places[0], 0)
-        except (OSError, IndexError):
-            if not controllers and places:
+            _write_first([one.procs(cgroup) for one in mounted if one.serves(controllers)], pid)
+        except OSError:
+            if not controllers:
                 raise
+
+
+def _write_first(paths: list[bytes], pid: int) -> None:
+    """Writes to the first that is there, the newest mount first: it may hide an older one."""
+    for path in reversed(paths):
+        try:
+            _write_pid(path, pid)
+        except FileNotFoundError:
+            continue
+        return
+    if paths:
+        raise FileNotFoundError(os.fsdecode(paths[0]))
 
 
 def place(pid: int, cgroup: str) -> None:

@@ -65,8 +65,8 @@ def zygote_name(identity: Identity, containerd: str, programs: str) -> str:
 
 
 def zygote_directory() -> str:
-    """Where the sockets of this user's zygotes are."""
-    if os.geteuid() == 0:
-        return "/run/ocirun-shim"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return f"{runtime}/ocirun-shim" if runtime else f"/tmp/ocirun-shim-{os.geteuid()}"  # noqa: S108 - it is checked
+    """Where the sockets of this user's zygotes are; raises FileNotFoundError where there is no place."""
+    runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
+    if not runtime:
+        raise FileNotFoundError("XDG_RUNTIME_DIR names no directory")
+    return f"{runtime}/ocirun-shim"

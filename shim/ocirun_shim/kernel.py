@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import resource
 from importlib import import_module
+
+from ocirun.files import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from types import ModuleType
+else:
+    import _signal
 
 _prctl: ModuleType = import_module("prctl")
 
-_PR_SCHED_CORE, _CREATE, _THREAD = 62, 1, 0
+#: SIGHUP, SIGINT, SIGTERM and SIGCHLD: what the zygote handles.
+HANDLED = (1, 2, 15, 17)
+
+#: No descriptor has this number (NR_OPEN).
+_BEYOND = 1 << 30
+_PR_SCHED_CORE, _CREATE, _THREAD_GROUP = 62, 1, 1
+_LIMITS = 16  # RLIM_NLIMITS
 
 
 def become_subreaper() -> None:
@@ -19,19 +31,48 @@ def become_subreaper() -> None:
     _prctl.set_child_subreaper(1)
 
 
-def name_process(name: str) -> None:
-    """What ps(1) shows: the first 15 bytes as comm, all of it as the command line, as far as it has room."""
-    _prctl.set_name(name)
-    _prctl.set_proctitle(name)
+def name_process(title: str) -> None:
+    """What ps(1) shows: ``title`` as the command line, as far as there is room, and its first word as comm.
+
+    The room is where the kernel put the arguments (proc_pid_stat(5), arg_start and arg_end).  python-prctl's
+    set_proctitle would take that of the environment too, and crashes once variables were changed.
+    """
+    _prctl.set_name(title.partition(" ")[0])
+    fields = read_file("/proc/self/stat").rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    text = title.encode()[: max(0, end - start - 1)].ljust(end - start, b"\0")
+    try:
+        fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, text, start)
+        finally:
+            os.close(fd)
+    except OSError:
+        return  # it keeps the name of what it was forked from
 
 
-def new_core_cookie() -> None:
-    """Nobody but what we fork may share a core with us (PR_SCHED_CORE_CREATE); raises OSError."""
+def default_signals() -> None:
+    """Undoes what the zygote does to signals, in a child of it."""
+    _signal.set_wakeup_fd(-1)
+    for signum in HANDLED:
+        _signal.signal(signum, _signal.SIG_DFL)
+
+
+def share_limits(pid: int, model: int) -> None:
+    """Gives ``pid`` the resource limits of ``model``, 0 being ourselves (prlimit(2)); raises OSError."""
+    for limit in range(_LIMITS):
+        wanted = resource.prlimit(model, limit)
+        if wanted != resource.prlimit(pid, limit):
+            resource.prlimit(pid, limit, wanted)
+
+
+def new_core_cookie(pid: int) -> None:
+    """Nobody but what ``pid`` forks may share a core with it (PR_SCHED_CORE_CREATE); raises OSError."""
     # ctypes costs memory that each forked child would pay for, and hardly anybody asks for this.
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SCHED_CORE, _CREATE, 0, _THREAD, 0):
+    if libc.prctl(_PR_SCHED_CORE, _CREATE, pid, _THREAD_GROUP, 0):
         number = ctypes.get_errno()
         raise OSError(number, f"PR_SCHED_CORE_CREATE: {os.strerror(number)}")
 
@@ -39,7 +80,8 @@ def new_core_cookie() -> None:
 def close_all_but(keep: set[int]) -> None:
     """Closes every descriptor from 3 on that is not in ``keep`` (close_range(2))."""
     start = 3
-    for fd in sorted(keep):
-        os.closerange(start, fd)
-        start = max(start, fd + 1)
-    os.closerange(start, 1 << 30)
+    for fd in sorted(fd for fd in keep if fd >= start):
+        if fd > start:  # closerange of an empty range closes everything from there on
+            os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, _BEYOND)

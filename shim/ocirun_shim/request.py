@@ -1,24 +1,25 @@
 """One request to the zygote: its packet, whether its sender may ask, and the child taking the sender's place.
 
-    stub    one packet: 'a' ARGUMENT or 'e' VARIABLE, each ended by a null byte; with it four descriptors
-            (SCM_RIGHTS): standard input, output and error, and the working directory
+    stub    one packet: 'a' ARGUMENT or 'e' VARIABLE, each ended by a null byte
     zygote  closes the connection: refused, nothing was done, the stub does it itself
-            or one byte: accepted; then one byte: the exit status
+            or one byte: accepted
+    stub    one byte with four descriptors (SCM_RIGHTS): standard input, output and error, working directory
+    zygote  one byte: the exit status
 
-Until it has accepted, the child only reads and changes itself.
+Until it has accepted, the child only reads and changes itself.  The descriptors come after that, for in the
+queue of a zygote that is stopped they would keep containerd's pipe open.
 """
 
 from __future__ import annotations
 
-import array
 import os
-import resource
 import select
 import socket
 
 from ocirun_shim import bootstrap, hierarchies
 from ocirun_shim.arguments import SERVE, parse
 from ocirun_shim.identity import Identity
+from ocirun_shim.kernel import share_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 LONGEST = 65536
 _DESCRIPTORS = 4
 _SECONDS = 5.0
-_ROOM = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
 _SO_PEERPIDFD = 77  # since Linux 6.5
-_LIMITS = range(16)  # RLIM_NLIMITS
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
@@ -41,28 +40,30 @@ def serve(connection: socket.socket, pid: int, zygote: Zygote) -> None:
     """Answers the one request of ``connection``, whose peer has ``pid``, and ends this process."""
     try:
         connection.settimeout(_SECONDS)
-        packet, fds = _receive(connection)
-        arguments, variables = read_packet(packet)
+        arguments, variables = read_packet(_receive_packet(connection))
         _check(arguments, zygote.containerd)
         _become(connection, pid, zygote.identity)
-        _take(fds, variables)
         connection.send(b"\0")
+        _take(_receive_descriptors(connection), variables)
     except Exception:  # noqa: BLE001 - whatever is wrong with it: the stub does it itself, and says what it is
         os._exit(0)
-    status = bootstrap.perform(arguments, zygote.versions)
+    status = bootstrap.perform(arguments, zygote.versions, zygote.desk)
     connection.send(bytes((status,)))
     os._exit(0)
 
 
-def _receive(connection: socket.socket) -> tuple[bytes, array.array[int]]:
-    packet, extra, flags, _ = connection.recvmsg(LONGEST + 1, _ROOM, socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
-    for level, kind, data in extra:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data)
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(packet) > LONGEST or len(fds) != _DESCRIPTORS:
+def _receive_packet(connection: socket.socket) -> bytes:
+    packet, _, flags, _ = connection.recvmsg(LONGEST + 1)
+    if flags & socket.MSG_TRUNC or len(packet) > LONGEST:
         raise Refused
-    return packet, fds
+    return packet
+
+
+def _receive_descriptors(connection: socket.socket) -> list[int]:
+    _, fds, flags, _ = socket.recv_fds(connection, 1, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    if flags & socket.MSG_CTRUNC or len(fds) != _DESCRIPTORS:
+        raise Refused
+    return fds
 
 
 def read_packet(packet: bytes) -> tuple[Arguments, dict[str, str]]:
@@ -98,11 +99,8 @@ def _become(connection: socket.socket, pid: int, ours: Identity) -> None:
     theirs = Identity(pid)
     if not theirs.is_as(ours):
         raise Refused
-    hierarchies.follow(pid)
-    for limit in _LIMITS:
-        wanted = resource.prlimit(pid, limit)
-        if wanted != resource.getrlimit(limit):
-            resource.setrlimit(limit, wanted)
+    hierarchies.follow(os.getpid(), pid)
+    share_limits(0, pid)
     os.umask(theirs.umask)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -118,9 +116,10 @@ def _pidfd(connection: socket.socket, pid: int) -> int:
         return os.pidfd_open(pid)
 
 
-def _take(fds: array.array[int], variables: dict[str, str]) -> None:
+def _take(fds: list[int], variables: dict[str, str]) -> None:
     """Takes the sender's standard descriptors, working directory and variables."""
-    os.environ.update(variables)
+    for name, value in variables.items():
+        os.environ[name] = value
     for target, fd in enumerate(fds[:3]):
         os.dup2(fd, target)
     os.fchdir(fds[3])

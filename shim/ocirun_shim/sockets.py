@@ -15,14 +15,15 @@ import time
 
 from ocirun.errors import HostError, StateError
 
-try:
-    from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]
-except ImportError:  # before Python 3.12; hashlib would load OpenSSL into every shim
-    from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hashlib import sha256
     from typing import Self
+else:  # hashlib would load OpenSSL into every shim
+    try:
+        from _sha2 import sha256
+    except ImportError:  # before Python 3.12
+        from _sha256 import sha256
 
 #: Where containerd's shims listen, if it does not say otherwise (containerd 2.3: socket_dir).
 DIRECTORY = "/run/containerd/s"

@@ -9,7 +9,6 @@ when its socket was removed or replaced, and when the code it was made of was.
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import signal
@@ -22,7 +21,8 @@ import time
 from ocirun.errors import OcirunError
 from ocirun_shim import request, sockets
 from ocirun_shim.identity import Identity, zygote_directory, zygote_name
-from ocirun_shim.kernel import become_subreaper, close_all_but, name_process
+from ocirun_shim.kernel import HANDLED, become_subreaper, close_all_but, default_signals, name_process
+from ocirun_shim.orders import Desk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Zygote:
     """One zygote; ``listener`` is bound to ``path`` already, and serves ``identity`` of ``containerd``."""
 
     __slots__ = (
-        "_code", "_last", "_looked", "_socket", "_woken", "containerd", "ending", "identity", "idle",
+        "_code", "_last", "_looked", "_socket", "_woken", "containerd", "desk", "ending", "identity", "idle",
         "listener", "path", "versions",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Zygote:
         self.identity = identity
         self.containerd = containerd
         self.versions = versions
+        self.desk = Desk()
         self.idle = IDLE
         self.ending = False
         self._socket = _mark(path)
@@ -66,11 +67,8 @@ class Zygote:
         """Serves until it is of no more use; never raises."""
         self._detach()
         poll = select.poll()
-        for fd in (self.listener.fileno(), self._woken, self.versions.reader):
+        for fd in (self.listener.fileno(), self._woken, self.versions.reader, self.desk.taking.fileno()):
             poll.register(fd, select.POLLIN)
-        # What is here now is never looked at by the collector again, so that children share its pages.
-        gc.collect()
-        gc.freeze()
         while True:
             childless = _reap()
             if self._is_over(childless):
@@ -80,6 +78,8 @@ class Zygote:
                 _drain(self._woken)
             if self.versions.reader in ready:
                 self.versions.learn()
+            if self.desk.taking.fileno() in ready:
+                self.desk.take()
             if self.listener.fileno() in ready:
                 self._accept()
         self._leave()
@@ -91,11 +91,11 @@ class Zygote:
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        keep = {self.listener.fileno(), self.versions.reader, self.versions.writer}
-        close_all_but(keep)
+        desk = (self.desk.taking.fileno(), self.desk.placing.fileno())
+        close_all_but({self.listener.fileno(), self.versions.reader, self.versions.writer, *desk})
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._woken = reader
-        for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for signum in HANDLED:
             signal.signal(signum, self._signalled)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         os.environ.clear()
@@ -143,10 +143,8 @@ class Zygote:
     def _serve(self, connection: socket.socket, pid: int) -> None:
         """In the child: does what the connection asks, and ends."""
         try:
-            signal.set_wakeup_fd(-1)
-            for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(signum, signal.SIG_DFL)
-            close_all_but({0, 1, 2, connection.fileno(), self.versions.writer})
+            default_signals()
+            close_all_but({connection.fileno(), self.versions.writer, self.desk.placing.fileno()})
             request.serve(connection, pid, self)
         finally:
             os._exit(1)
@@ -192,7 +190,7 @@ def _check_private(directory: str) -> None:
 def _mark(path: str) -> tuple[int, int, int]:
     """What tells a file from another one of the same name; zeros where there is none."""
     try:
-        status = os.stat(path, follow_symlinks=False)
+        status = os.stat(path)
     except OSError:
         return (0, 0, 0)
     return (status.st_dev, status.st_ino, status.st_mtime_ns)

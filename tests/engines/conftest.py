@@ -97,10 +97,7 @@ def _played(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Scene]:
     grace = leftovers.SHORT_GRACE if known or possible else leftovers.GRACE
     try:
         yield scene
-        if not containerd.runs:
-            containerd.start()
-        scene.clean_up()
-        found = leftovers.settled(before, containerd, grace)
+        found = _left(scene, before, grace)
     finally:
         if found:
             stage.close()
@@ -108,6 +105,17 @@ def _played(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Scene]:
         pytest.fail(f"left nothing behind, though it is known to: {known}")
     if found and not known and not possible:
         pytest.fail("left behind: " + "; ".join(f"{name}: {', '.join(what)}" for name, what in found.items()))
+
+
+def _left(scene: Scene, before: leftovers.Traces, grace: float) -> dict[str, list[str]]:
+    """What remains after the clean-up, which itself fails where containerd hangs."""
+    try:
+        if not scene.containerd.runs:
+            scene.containerd.start()
+        scene.clean_up()
+    except (AssertionError, environment.EnvironmentFaultError) as error:
+        return {"everything, as it could not be cleaned up": [str(error)]}
+    return leftovers.settled(before, scene.containerd, grace)
 
 
 @pytest.fixture

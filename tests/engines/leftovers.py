@@ -57,10 +57,16 @@ def _beyond(before: Traces, now: Traces) -> dict[str, list[str]]:
 
 
 def _processes(containerd: Containerd) -> Iterator[str]:
-    for process in containerd.processes():
-        words = " ".join(process.command) or process.name
-        if not _from_outside(process) and not ZYGOTE.search(f"{process.name} {words}"):
-            yield f"{process.pid} ({process.state}) {words}"
+    others = [process for process in containerd.processes() if not _from_outside(process)]
+    warm = zygotes(containerd)[:1]
+    for process in others:
+        if process not in warm:
+            yield f"{process.pid} ({process.state}) {' '.join(process.command).strip() or process.name}"
+
+
+def zygotes(containerd: Containerd) -> list[Process]:
+    """The warm processes, the oldest first; more than one is one left over."""
+    return [one for one in containerd.processes() if ZYGOTE.search(f"{one.name} {' '.join(one.command)}")]
 
 
 def _from_outside(process: Process) -> bool:

@@ -23,14 +23,14 @@ def task(scene: Scene) -> Task:
 
 @pytest.mark.parametrize("status", [0, 7])
 def test_output_errors_and_exit_status_come_back(task: Task, status: int) -> None:
-    done = task.exec("sh", "-c", f"echo out; echo err >&2; exit {status}")
+    done = task.shell(f"echo out; echo err >&2; exit {status}")
     assert (done.code, done.stdout, done.stderr) == (status, "out\n", "err\n")
 
 
 def test_it_is_in_the_namespaces_and_the_cgroup_of_the_container(task: Task) -> None:
     kinds = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
     words = " ".join(f"/proc/self/ns/{kind} /proc/1/ns/{kind}" for kind in kinds)
-    found = task.exec("sh", "-c", f"for ns in {words}; do readlink $ns; done").ok().stdout.split()
+    found = task.shell(f"for ns in {words}; do readlink $ns; done").ok().stdout.split()
     assert found[::2] == found[1::2]
     assert len(found) == 2 * len(kinds)
     task.exec("sleep", "100", flags=("--detach",)).ok()
@@ -40,7 +40,7 @@ def test_it_is_in_the_namespaces_and_the_cgroup_of_the_container(task: Task) -> 
 
 def test_user_and_directory_are_those_asked_for(task: Task) -> None:
     flags = ("--user", "1000", "--cwd", "/tmp")  # noqa: S108 - in the container
-    assert task.exec("sh", "-c", "id -u; pwd", flags=flags).ok().stdout.split() == ["1000", "/tmp"]  # noqa: S108
+    assert task.shell("id -u; pwd", flags=flags).ok().stdout.split() == ["1000", "/tmp"]  # noqa: S108
 
 
 def test_standard_input_is_read_to_its_end(task: Task) -> None:
@@ -56,7 +56,7 @@ def test_standard_input_is_read_to_its_end(task: Task) -> None:
 
 
 def test_no_byte_of_a_burst_is_lost(task: Task) -> None:
-    done = task.exec("sh", "-c", "head -c 8388608 /dev/zero | tr '\\0' x").ok()
+    done = task.shell("head -c 8388608 /dev/zero | tr '\\0' x").ok()
     assert done.out.stat().st_size == 8388608
 
 
@@ -75,7 +75,7 @@ def test_an_unknown_program_is_an_error_and_harms_nothing(task: Task) -> None:
     refused = task.exec("/no/such/program")
     assert refused.code == 1
     assert "/no/such/program" in refused.stderr
-    assert task.exec("echo", "fine").ok().stdout == "fine\n"
+    assert task.shell("echo fine").ok().stdout == "fine\n"
 
 
 @pytest.mark.parametrize("name", ["TERM", "KILL"])

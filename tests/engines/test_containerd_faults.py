@@ -12,6 +12,7 @@ import pytest
 
 from conformance.containerd import TIMEOUT, end, eventually
 from conformance.image import BUSYBOX, IMAGE
+from tests.engines.leftovers import zygotes
 from tests.engines.scenes import signalled
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def test_a_killed_shim_does_no_harm_to_others(scene: Scene) -> None:
     one, two = scene.start().says("up"), scene.start().says("up")
     scene.containerd.kill(one.shim.pid)
     eventually(lambda: [*scene.tasks()] == [two.id], "one task is gone")
-    assert two.exec("echo", "fine").ok().stdout == "fine\n"
+    assert two.shell("echo fine").ok().stdout == "fine\n"
     two.kill("TERM").ok()
     assert two.wait().remove() == 3
 
@@ -53,6 +54,18 @@ def test_a_new_container_starts_after_a_shim_was_killed(scene: Scene) -> None:
     scene.containerd.kill(task.shim.pid)
     eventually(lambda: scene.tasks() == {}, "the task is gone")
     assert scene.run("echo", "fine").ok().stdout == "fine\n"
+
+
+@pytest.mark.parametrize("scene", ["ocirun"], indirect=True)
+def test_a_killed_zygote_is_missed_by_nobody(scene: Scene) -> None:
+    task = scene.start().says("up")
+    for zygote in zygotes(scene.containerd):
+        scene.containerd.kill(zygote.pid)
+    assert task.shell("echo fine").ok().stdout == "fine\n"
+    assert scene.run("echo", "fine too").ok().stdout == "fine too\n"
+    task.kill("TERM").ok()
+    assert task.wait().remove() == 3
+    assert len(zygotes(scene.containerd)) == 1
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.05, 0.08, 0.11])
@@ -68,7 +81,8 @@ def test_containerd_killed_while_it_starts_a_container(scene: Scene, delay: floa
     assert scene.run("echo", "fine").ok().stdout == "fine\n"
 
 
-def test_containerd_killed_while_a_hook_runs(scene: Scene) -> None:
+@pytest.mark.parametrize("end_of_hook", ["before", "after"])
+def test_containerd_killed_while_a_hook_runs(scene: Scene, end_of_hook: str) -> None:
     """The shim answers its Create request to nobody; the container must not stay."""
     ident = scene.new_id()
     config = _config_with_hook(scene, ident, "touch /run/hooked; while [ ! -e /run/go ]; do sleep 0.02; done")
@@ -78,8 +92,11 @@ def test_containerd_killed_while_a_hook_runs(scene: Scene) -> None:
         eventually(scene.containerd.path("/run/hooked").exists, f"the hook runs: {result.stderr}", 10)
         scene.containerd.stop(signal.SIGKILL)
         process.wait(TIMEOUT)
+        if end_of_hook == "after":
+            scene.containerd.start()
         scene.containerd.path("/run/go").touch()
-        scene.containerd.start()
+        if end_of_hook == "before":
+            scene.containerd.start()
         scene.clean_up()
         eventually(lambda: not _executes(scene, "sleep", "1000"), "the program is gone")
     finally:

@@ -21,7 +21,7 @@ def test_it_runs_executes_and_survives_a_restart(older_scene: Scene) -> None:
     pid = task.pid
     scene.containerd.restart()
     assert (task.pid, task.status) == (pid, "RUNNING")
-    assert task.exec("echo", "in").ok().stdout == "in\n"
+    assert task.shell("echo in").ok().stdout == "in\n"
     task.kill("TERM").ok()
     assert task.wait().remove() == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -101,7 +102,8 @@ def test_a_terminal_follows_the_users_size(scene: Scene, terminal: tuple[int, in
     set_size(slave, 20, 40)
 
     def ended() -> bool:
-        os.killpg(process.pid, signal.SIGWINCH)  # again: ctr may not have listened yet
+        with contextlib.suppress(ProcessLookupError):  # it has no process group of its own at first
+            os.killpg(process.pid, signal.SIGWINCH)  # again: ctr may not have listened yet
         return process.poll() is not None
 
     eventually(ended, "the program sees the new size")

@@ -121,5 +121,6 @@ def launch(helper: Path) -> Iterator[Callable[..., Run]]:
         return run
 
     yield start
-    for run in runs:
+    # who entered a container first: its init does not end before they are reaped
+    for run in reversed(runs):
         run.close()

@@ -175,3 +175,22 @@ def _identity() -> list[Step]:
         verb.set_umask(mask=0o27, pointer=""),
         verb.find_home(uid=1000, pointer=""),
     ]
+
+
+def entering(cgroup: str, args: Sequence[str], before: Sequence[Step] = (), pid: int = 1) -> list[Step]:
+    """A process in a container that is there."""
+    joined = ALL_NAMESPACES & ~NEW_CGROUP
+    return [
+        verb.hide_process(pointer=""),
+        verb.open_init(pid=pid, start="", init="init", pointer=""),
+        verb.open_cgroup(path=cgroup, cgroup="cgroup", pointer=""),
+        verb.join_namespaces(init="init", namespaces=joined, pointer=""),
+        verb.clone_init(namespaces=0, cgroup="cgroup", pointer=""),
+        verb.join_cgroup_namespace(init="init", pointer=""),
+        *before,
+        verb.new_session(pointer=""),
+        verb.enter_cwd(path="/", pointer=""),
+        verb.close_descriptors(preserve=0, pointer=""),
+        verb.find_program(name=args[0], search="/bin", pointer=""),
+        verb.exec(args=args, env=["PATH=/bin"], pointer=""),
+    ]

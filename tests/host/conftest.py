@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance import peers
-from tests.host import kernel, leftovers, observe
+from tests.host import kernel, leftovers, observe, shims
 from tests.host.bundles import BUSYBOX, Bundle
 from tests.host.deviations import deviation, leaving
 from tests.host.runtimes import NAMES, OCIRUN, Runtime
@@ -152,3 +152,12 @@ def own_namespaces() -> dict[str, str]:
         kind: observe.namespace("self", kind)
         for kind in ("pid", "net", "ipc", "uts", "mnt", "cgroup", "user")
     }
+
+
+@pytest.fixture
+def ours(scratch: Path) -> Iterator[shims.Shims]:
+    """Shims of ocirun on a /run of this test."""
+    if not shims.SHIM.exists():
+        pytest.fail(f"{shims.SHIM} is missing: make setup")
+    with shims.own_run():
+        yield shims.Shims(scratch)

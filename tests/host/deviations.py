@@ -12,6 +12,8 @@ _PROPAGATION = "loses the propagation of the mount"
 
 _FIFO = "opens the FIFO and waits for ever"
 
+_NO_POSTSTOP = "runs no poststop hooks after a failed create"
+
 _NOT_YET = "is not built yet, and refused"
 
 #: The test fails.
@@ -34,8 +36,12 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_the_bundle_is_not_read_again": "reads the process from the bundle at each exec",
         "test_a_process_file_says_all": "ignores the umask",
         "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
+        "test_they_run_in_order_with_the_state_and_their_own_environment": "runs poststart hooks in create",
     },
     "crun": {
+        "test_they_run_in_order_with_the_state_and_their_own_environment": "tells create's hooks created",
+        "test_a_failing_hook_fails_create_which_undoes_all_and_runs_poststop[prestart]": _NO_POSTSTOP,
+        "test_a_failing_hook_fails_create_which_undoes_all_and_runs_poststop[createRuntime]": _NO_POSTSTOP,
         "test_an_unknown_capability_is_a_warning": "refuses an unknown capability",
         "test_a_mount_of_the_default_config_is_what_it_says[/sys/fs/cgroup]": "adds nosymfollow",
         **{
@@ -68,7 +74,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_the_terminal_is_the_console_of_the_container": "makes /dev/console a link",
         "test_a_foreground_terminal_has_the_size_of_the_callers": "does not copy the size at the start",
         "test_by_flags_it_is_like_init_but_for_them": "has no --additional-gids",
-        "test_a_capability_is_added_to_what_may_be_used_at_once": "replaces the capabilities of the container",
+        "test_a_capability_is_added_to_what_may_be_used_at_once": "replaces those of the container",
         "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
     },
 }

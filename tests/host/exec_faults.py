@@ -10,7 +10,6 @@ import os
 import sys
 
 from ocirun.lifecycle import exec as execution
-from ocirun.lifecycle.caller import console_performer
 from ocirun.lifecycle.store import Store
 from ocirun.plan import compile as compiling
 from ocirun.plan import steps
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 def main(what: str, root: str, container: str, index: str) -> None:
     """See the module."""
     steps.VERBS["die"] = (0, "host", "s", "")
+    performers = execution._performers
 
     def compiled(plan: Plan) -> Program:
         program = compiling.compile_plan(plan)
@@ -37,14 +37,11 @@ def main(what: str, root: str, container: str, index: str) -> None:
             sys.exit(0)
         return faults.with_fault(program, int(index), what)
 
-    class Performers(dict[str, "Performer"]):
-        """The performers of an exec, and the one that kills."""
-
-        def __missing__(self, verb: str) -> Performer:
-            return {"die": faults._die}[verb]
+    def with_die(options: execution.ProcessOptions) -> dict[str, Performer]:
+        return {**performers(options), "die": faults._die}
 
     setattr(execution, "compile_plan", compiled)  # noqa: B010 - the name is not exported
-    setattr(execution, "console_performer", console_performer)  # noqa: B010
+    setattr(execution, "_performers", with_die)  # noqa: B010
     process: Process = {"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "terminal": True}
     options = execution.ProcessOptions(foreground=True)
     made = drive(execution.exec_process(Store(root), container, process, options))

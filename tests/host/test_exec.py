@@ -176,7 +176,7 @@ def test_by_flags_it_is_like_init_but_for_them(runtime: Runtime, bundle: Bundle)
         "8",
         "--cwd",
         "/srv",
-        "-e",
+        "--env",
         "LOST=2",
         "--env",
         "NEW=3",

@@ -39,7 +39,9 @@ def _commands(ocirun: Runtime, bundle: Bundle) -> dict[str, Result]:
     done = {"run": ocirun.call("run", "--bundle", path, new_id())}
     container = ocirun.create(bundle.sleeping())
     done["create"] = container.result
-    for command in ("start", "state", "kill"):
+    done["start"] = ocirun.call("start", container.id)
+    done["exec"] = ocirun.call("exec", container.id, "true")
+    for command in ("state", "kill"):
         done[command] = ocirun.call(command, container.id, *(["KILL"] if command == "kill" else []))
     container.wait()
     done["list"] = ocirun.call("list")

@@ -30,7 +30,7 @@ from tests.property.config_documents import ODD, Json, changed, everything, poin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ocirun.config.diagnosis import Check
+    from ocirun.config import Check
     from ocirun.errors import Fault
 
 RUNS = settings(

@@ -43,6 +43,7 @@ def launcher(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     (home / "bin/python3").symlink_to(sys.executable)
     (home / "boot.py").write_text(SHOW)
     build.compile_launcher(home / "bin/ocirun", "../boot.py")
+    build.compile_shim(home / "bin/shim", "../boot.py", "0" * 40)
     return home / "bin/ocirun"
 
 
@@ -127,3 +128,23 @@ def test_without_a_python_beside_it_the_launcher_says_so(launcher: Path, tmp_pat
         1,
         f"ocirun: execute {tmp_path}/python3: No such file or directory\n",
     )
+
+
+def test_the_shim_without_a_zygote_becomes_python_with_the_same_words(launcher: Path) -> None:
+    words = ["-namespace", "é", "-address", "", "start", "", "more"]
+    seen = run(launcher.parent / "shim", *words, env={"XDG_RUNTIME_DIR": "/nonexistent"})
+    assert seen["arguments"] == words
+
+
+def test_the_shim_keeps_only_the_variables_it_knows(launcher: Path, tmp_path: Path) -> None:
+    known = {"TTRPC_ADDRESS": "t", "GRPC_ADDRESS": "g", "NAMESPACE": "n", "SCHED_CORE": "1", "PATH": "/bin"}
+    other = {
+        "LD_PRELOAD": str(tmp_path),
+        "HTTPS_PROXY": "secret",
+        "PATHS": "1",
+        "XNAMESPACE": "1",
+        "HOME": "/",
+    }
+    seen = run(launcher.parent / "shim", "-v", env={**known, **other})["environment"]
+    assert isinstance(seen, str)
+    assert set(seen.split()) - {"LC_CTYPE"} == set(known)

@@ -43,12 +43,14 @@ def test_the_helper_is_static_and_small() -> None:
     assert build.HELPER.stat().st_size < 100_000
 
 
-def test_gcc_alone_builds_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gcc_alone_builds_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_musl(monkeypatch)
     build.compile_helper(tmp_path / "helper")
     build.compile_launcher(tmp_path / "launcher", "/nonexistent")
     assert build.build_id(tmp_path / "helper")
     assert build.build_id(tmp_path / "launcher")
+    build.compile_shim(tmp_path / "shim", "/nonexistent", "0")
+    assert build.build_id(tmp_path / "shim")
 
 
 def test_no_compiler_at_all_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,8 @@ SCHEMA = Path(__file__).parents[2] / "spec/ocirun_spec/config-schema.json"
 #: Something to ask for, for each member that is refused.
 ASKS: dict[str, object] = {
     "/domainname": "example.org",
-    "/hooks": {"prestart": [{"path": "/bin/true"}]},
+    "/hooks/createContainer": [{"path": "/bin/true"}],
+    "/hooks/startContainer": [{"path": "/bin/true"}],
     "/vm": {"kernel": {"path": "/k"}},
     "/solaris": {"milestone": "m"},
     "/windows": {"layerFolders": ["a"]},

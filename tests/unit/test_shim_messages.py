@@ -290,6 +290,7 @@ def test_a_section_of_the_metrics(name: str) -> None:
     number, fields, numbers = SECTIONS[name]
     section = metrics_pb2.Metrics.DESCRIPTOR.fields_by_name[name]
     assert section.number == number
+    assert section.message_type
     found = [section.message_type.fields_by_name[field].number for field in fields.split()]
     assert found == [int(one) for one in numbers.split()]
 

@@ -1,0 +1,187 @@
+"""Running the shim's program by hand, as containerd does, on a /run of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ocirun_shim.messages.task_pb2 import DeleteResponse
+
+from tests.host import kernel, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+SHIM = Path(sys.executable).parent / "containerd-shim-ocirun-v2"
+RUN = Path("/run")
+CONTAINERD = "/run/containerd/containerd.sock"
+SOCKETS = RUN / "containerd/s"
+ZYGOTES = RUN / "ocirun-shim"
+NAMESPACE = "ns"
+TIMEOUT = 30.0
+NAMES = ("containerd-shim", "ocirun-zygote")
+
+
+def command(container: str, *action: str, flags: Sequence[str] = ()) -> list[str]:
+    """The command line that containerd would execute."""
+    common = [
+        "-namespace",
+        NAMESPACE,
+        "-address",
+        CONTAINERD,
+        "-publish-binary",
+        "/nowhere",
+        "-id",
+        container,
+    ]
+    return [str(SHIM), *common, *flags, *action]
+
+
+def address_of(group: str, directory: Path = SOCKETS) -> str:
+    """The address by containerd's recipe."""
+    digest = hashlib.sha256(f"{CONTAINERD}/{NAMESPACE}/{group}".encode()).hexdigest()
+    return f"unix://{directory}/{digest}"
+
+
+class Shims:
+    """Bundles below ``scratch``, and the shims started in them."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+
+    def bundle(self, container: str, config: object = None) -> Path:
+        """The bundle of ``container``, as containerd makes it: with a log FIFO, and config.json if given."""
+        path = self.scratch / "bundles" / container
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / "log").exists():
+            os.mkfifo(path / "log")
+        if config is not None:
+            (path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+        return path
+
+    def popen(
+        self, container: str, *action: str, flags: Sequence[str] = (), prefix: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Starts the program in the bundle, with pipes."""
+        return subprocess.Popen(
+            [*prefix, *command(container, *action, flags=flags)],
+            cwd=self.bundle(container),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
+
+    def start(
+        self, container: str, stdin: bytes = b"", *, flags: Sequence[str] = (), prefix: Sequence[str] = ()
+    ) -> dict[str, object]:
+        """What `start` answers; it must succeed, and say nothing on standard error."""
+        with self.popen(container, "start", flags=flags, prefix=prefix) as process:
+            out, err = process.communicate(stdin, TIMEOUT)
+        assert (process.returncode, err) == (0, b"")
+        return parsed(out)
+
+    def delete(self, container: str) -> DeleteResponse:
+        """What `delete` answers; it must succeed."""
+        bundle = self.scratch / "bundles" / container
+        process = subprocess.run(
+            command(container, "delete", flags=("-bundle", str(bundle))),
+            cwd=bundle if bundle.exists() else self.scratch,
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        assert (process.returncode, process.stderr) == (0, b"")
+        return DeleteResponse.FromString(process.stdout)
+
+
+def parsed(answer: bytes) -> dict[str, object]:
+    """An answer of `start` as containerd understands it: JSON, or an address alone, which means version 2."""
+    if not answer.startswith(b"{"):
+        return {"version": 2, "address": answer.decode(), "protocol": "ttrpc"}
+    found: dict[str, object] = json.loads(answer)
+    return found
+
+
+def listeners(container: str) -> list[int]:
+    """The pids of the shims that were started for ``container``, by their command lines."""
+    found: list[int] = []
+    for pid in processes("containerd-shim"):
+        words = observe.words(pid, "cmdline")[0].split()
+        if words[3:5] == ["-id", container]:
+            found.append(pid)
+    return found
+
+
+def the_shim(container: str) -> int:
+    """The pid of the only shim that was started for ``container``, once it has its name."""
+    observe.eventually(lambda: listeners(container) != [], f"the shim of {container} is named")
+    (pid,) = listeners(container)
+    return pid
+
+
+def expect(count: int) -> None:
+    """Waits until there are so many shims; a new one gets its name after `start` has answered."""
+    observe.eventually(lambda: len(processes("containerd-shim")) == count, f"there are {count} shims")
+
+
+def the_zygote() -> int:
+    """The pid of the only zygote."""
+    observe.eventually(lambda: len(processes("ocirun-zygote")) == 1, "there is one zygote")
+    return processes("ocirun-zygote")[0]
+
+
+def processes(name: str) -> list[int]:
+    """The living processes below us whose comm begins with ``name``."""
+    found: list[int] = []
+    for pid in sorted(observe.descendants(os.getpid())):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().startswith(name) and observe.alive(pid):
+                found.append(pid)
+    return found
+
+
+def zygote_socket() -> str:
+    """The path of the only zygote's socket."""
+    (path,) = ZYGOTES.iterdir()
+    return str(path)
+
+
+def answers(address: object) -> bool:
+    """Whether somebody accepts connections at an address."""
+    assert isinstance(address, str)
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(address.removeprefix("unix://"))
+        except OSError:
+            return False
+    return True
+
+
+def _kill_all() -> list[int]:
+    """Kills what there is; one that is being forked may have either name, and come only now."""
+    found = [pid for name in NAMES for pid in processes(name)]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return found
+
+
+@contextlib.contextmanager
+def own_run() -> Generator[None]:
+    """An empty /run in this mount namespace; ends every shim and zygote afterwards."""
+    kernel.mount("run", RUN, "tmpfs", data="mode=755")
+    try:
+        (RUN / "containerd").mkdir()
+        yield
+    finally:
+        observe.eventually(lambda: not _kill_all(), "the shims are dead")
+        kernel.umount(RUN, kernel.MNT_DETACH)
