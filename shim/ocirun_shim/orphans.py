@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import select
-import signal
+import _signal as signal
 import socket
 
 TYPE_CHECKING = False
