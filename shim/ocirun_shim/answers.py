@@ -19,7 +19,19 @@ if TYPE_CHECKING:
             ...
 
     class Answer(Protocol):
-        """The one answer of one call."""
+        """The one answer of one call, on the ``stream`` of a connection."""
+
+        stream: int
+
+        @property
+        def connection(self) -> int:
+            """The descriptor of the connection."""
+            ...
+
+        @property
+        def open(self) -> bool:
+            """Whether the client is still there."""
+            ...
 
         def send(self, message: Encoded) -> None:
             """The call succeeded."""
@@ -63,6 +75,8 @@ def refusal(error: BaseException, operation: str = "") -> Refused:
         return Refused(
             codes.UNKNOWN, f"{before}{error.strerror or error}: {error.filename or ''}".rstrip(": ")
         )
+    if isinstance(error, ValueError) and "embedded null byte" in str(error):  # what os says of such a path
+        return Refused(codes.INVALID_ARGUMENT, f"{before}a path of the bundle or a name has a null byte")
     log.exception("a call failed", error)
     return Refused(codes.INTERNAL, f"{before}a fault of ocirun itself: {type(error).__name__}: {error}")
 

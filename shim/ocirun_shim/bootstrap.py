@@ -161,14 +161,13 @@ def start(arguments: Arguments, versions: Versions, desk: Desk | None = None) ->
             write_record(bundle, "address", f"unix://{path}")
             write_whole(1, answer)
             return
-        listener = sockets.bind(path)
-    with listener:
-        try:
-            write_record(bundle, "address", f"unix://{path}")
-            _start_shim(listener, arguments, options, answer, desk)
-        except BaseException:
-            sockets.unlink(path)
-            raise
+        with sockets.bind(path) as listener:  # nobody connects before the shim is what it shall be
+            try:
+                write_record(bundle, "address", f"unix://{path}")
+                _start_shim(listener, arguments, options, answer, desk)
+            except BaseException:
+                sockets.unlink(path)
+                raise
 
 
 def _start_shim(
@@ -184,6 +183,7 @@ def _start_shim(
         if desk:
             hierarchies.follow(pid, os.getpid())
             kernel.share_limits(pid, 0)
+        kernel.name_process(task.title, pid)
         if os.environ.get("SCHED_CORE"):
             kernel.new_core_cookie(pid)
         _adjust_oom_score(pid)

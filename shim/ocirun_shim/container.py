@@ -19,13 +19,14 @@ from ocirun_shim.answers import Refused
 from ocirun_shim.messages import events_pb2 as events
 from ocirun_shim.processes import CREATED, RUNNING, STOPPED, Process
 from ocirun_shim.records import write_record
-from ocirun_shim.stdio import open_stdio
+from ocirun_shim.stdio import Streams, open_stdio
 from ocirun_shim.times import to_timestamp
 from ocirun_shim.ttrpc import codes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypedDict
 
     from google.protobuf.message import Message
     from ocirun_spec.types import Process as ProcessSpec
@@ -34,12 +35,25 @@ if TYPE_CHECKING:
     from ocirun.lifecycle.exec import Executed
     from ocirun.lifecycle.store import Store
     from ocirun.planner.rootfs import RootMount
+    from ocirun_shim.answers import Answer
     from ocirun_shim.events import Publisher
+    from ocirun_shim.handover import Parcel
     from ocirun_shim.loop import Loop
-    from ocirun_shim.processes import Exit
-    from ocirun_shim.stdio import Stdio, Streams
+    from ocirun_shim.processes import Exit, SavedProcess
+    from ocirun_shim.stdio import Stdio
 
     Done = Callable[[BaseException | None], None]
+
+    class SavedContainer(TypedDict):
+        """A container as one worker hands it to the next."""
+
+        id: str
+        root: str
+        bundle: str
+        owner: tuple[int, int]
+        cgroup: str
+        init: SavedProcess
+        execs: list[tuple[ProcessSpec, SavedProcess]]
 
 
 class Exec:
@@ -208,7 +222,7 @@ class Container:
     def _exec_started(self, process: Process, made: Executed) -> None:
         process.busy = False
         process.status = RUNNING
-        process.born(made.pid, made.pidfd, made.console, lambda: self._exec_ended(process))
+        process.born(made.pid, made.pidfd, made.console, self._when_exec_ended(process))
         started = events.TaskExecStarted(container_id=self.id, exec_id=process.exec_id, pid=made.pid)
         self.publish("/tasks/exec-started", started)
 
@@ -217,11 +231,14 @@ class Container:
         process.never_ran()
         self._tell_init()
 
-    def _exec_ended(self, process: Process) -> None:
-        assert process.exit is not None
-        self._publish_exit(process, process.exit)
-        process.tell()
-        self._tell_init()
+    def _when_exec_ended(self, process: Process) -> Callable[[], None]:
+        def ended() -> None:
+            assert process.exit is not None
+            self._publish_exit(process, process.exit)
+            process.tell()
+            self._tell_init()
+
+        return ended
 
     def find_exec(self, exec_id: str) -> Exec:
         """The exec of that name; raises Refused."""
@@ -262,6 +279,32 @@ class Container:
             raise Refused(codes.FAILED_PRECONDITION, "process not created")
         process.signal(number)
         done(None)
+
+    # -- from worker to worker -------------------------------------------------------------------------------
+
+    def save(self, parcel: Parcel) -> SavedContainer:
+        """What ``restore`` needs; only while its processes rest."""
+        return {
+            "id": self.id,
+            "root": self.store.root,
+            "bundle": self.bundle,
+            "owner": self.owner,
+            "cgroup": self.cgroup,
+            "init": self.init.save(parcel),
+            "execs": [(one.spec, one.process.save(parcel)) for one in self.execs.values()],
+        }
+
+    def restore(self, saved: SavedContainer, parcel: Parcel, answer: Callable[[int, int], Answer]) -> None:
+        """Goes on with what ``save`` gave."""
+        self.owner, self.cgroup = saved["owner"], saved["cgroup"]
+        self.init.restore(saved["init"], parcel, answer, self._init_ended)
+        for spec, one in saved["execs"]:
+            *paths, terminal = one["streams"]
+            process = Process(self._loop, one["exec_id"], Streams(*paths, terminal=terminal))
+            self.execs[process.exec_id] = Exec(process, spec)
+            process.restore(one, parcel, answer, self._when_exec_ended(process))
+
+    # -- events ----------------------------------------------------------------------------------------------
 
     def publish(self, topic: str, event: Message) -> None:
         """Sends an event of this container to containerd, after all before it."""

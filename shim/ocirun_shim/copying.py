@@ -96,6 +96,11 @@ class Sink:
         """The descriptor to write to."""
         return self.owner[self.name]
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing has to be done for it until somebody writes."""
+        return True
+
     def put(self, data: memoryview) -> int:
         """Takes as much of ``data`` as it can without waiting and gives how much; 0 when it is full."""
         try:
@@ -163,6 +168,11 @@ class FileSink(Sink):
                 self._notice = self._notice[os.write(self.fd, self._notice) :]
             self._at_start = not self._notice
 
+    @property
+    def rests(self) -> bool:
+        """Not while a loss is untold: the next write may tell it."""
+        return not (self._untold or self._notice)
+
     def finish(self) -> None:
         """One stream less; after the last one what is still to be told is tried a last time."""
         self._streams -= 1
@@ -191,6 +201,11 @@ class FifoSink(Sink):
         self._loop = loop
         self._timer: Timer | None = None
         self._delay = _SOON
+
+    @property
+    def rests(self) -> bool:
+        """Not while it waits for a reader."""
+        return self._timer is None
 
     def finish(self) -> None:
         """Closes it now, or as soon as somebody reads what is in it."""
@@ -248,6 +263,11 @@ class Copier:
         self._to: Watch | None = None
         self.over = False
         self._from = loop.watch(source, select.EPOLLIN, self._readable)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it holds nothing, and waits for its source."""
+        return self.over or (not self._held and self._to is None)
 
     def _readable(self, events: int) -> None:
         if self.over or self._held:

@@ -193,7 +193,7 @@ class Publisher:
         self._closed = True
         self._waiting.clear()
         self._cancel()
-        self._hang_up()
+        self.hang_up()
 
     # -- one event after the other ---------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Publisher:
     def _late(self) -> None:
         """No answer in time.  Whatever comes yet, comes to nobody: the event is sent on a new connection."""
         self._end_call()
-        self._hang_up()
+        self.hang_up()
         self._retry()
 
     def _drop(self, reason: str) -> None:
@@ -291,7 +291,8 @@ class Publisher:
             self._timer.cancel()
             self._timer = None
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Ends the connection; the next event makes a new one."""
         if self._link is not None:
             self._link.close()
             self._link = None

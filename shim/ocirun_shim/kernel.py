@@ -15,40 +15,58 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-_prctl: ModuleType = import_module("prctl")
+#: The part of python-prctl in C: the one in Python would dirty fifteen more pages of each shim.
+_prctl: ModuleType = import_module("_prctl")
 
 #: SIGHUP, SIGINT, SIGTERM and SIGCHLD: what the zygote handles.
 HANDLED = (1, 2, 15, 17)
 
 #: No descriptor has this number (NR_OPEN).
 _BEYOND = 1 << 30
+_SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36
 _PR_SCHED_CORE, _CREATE, _THREAD_GROUP = 62, 1, 1
 _LIMITS = 16  # RLIM_NLIMITS
 
 
 def become_subreaper() -> None:
     """Orphans among our descendants become our children from now on (PR_SET_CHILD_SUBREAPER)."""
-    _prctl.set_child_subreaper(1)
+    _prctl.prctl(_SET_CHILD_SUBREAPER, 1)
 
 
-def name_process(title: str) -> None:
-    """What ps(1) shows: ``title`` as the command line, as far as there is room, and its first word as comm.
+def die_with_parent() -> None:
+    """SIGKILL comes when the parent dies (PR_SET_PDEATHSIG); the caller looks whether it still lives."""
+    _prctl.prctl(_SET_PDEATHSIG, 9)
+
+
+def set_comm(name: str) -> None:
+    """The name that the kernel shows of this process, up to 15 bytes (PR_SET_NAME)."""
+    _prctl.prctl(_SET_NAME, name)
+
+
+def name_process(title: str, pid: int | str = "self") -> None:
+    """What ps(1) shows of ``pid``, ourselves or forked from us, as its command line, as far as there is room.
 
     The room is where the kernel put the arguments (proc_pid_stat(5), arg_start and arg_end).  python-prctl's
     set_proctitle would take that of the environment too, and crashes once variables were changed.
     """
-    _prctl.set_name(title.partition(" ")[0])
-    fields = read_file("/proc/self/stat").rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])
-    text = title.encode()[: max(0, end - start - 1)].ljust(end - start, b"\0")
     try:
-        fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        start, end = int(fields[45]), int(fields[46])
+        text = title.encode()[: max(0, end - start - 1)].ljust(end - start, b"\0")
+        fd = os.open(f"/proc/{pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.pwrite(fd, text, start)
         finally:
             os.close(fd)
     except OSError:
         return  # it keeps the name of what it was forked from
+
+
+def umask() -> int:
+    """Ours; the system call that tells it also sets it (umask(2))."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def default_signals() -> None:

@@ -13,6 +13,13 @@ import traceback
 _debugging = False
 
 
+def write_to(fd: int) -> None:
+    """Makes ``fd`` standard output and error, and closes it."""
+    for target in (1, 2):
+        os.dup2(fd, target)
+    os.close(fd)
+
+
 def set_debug(wanted: bool) -> None:
     """Whether ``debug`` says anything: containerd passes -debug when its own level is debug."""
     global _debugging  # noqa: PLW0603 - one process, one level

@@ -63,7 +63,7 @@ class Timer:
 class Loop:
     """Runs callbacks and tasks until ``stop``; ``clock`` gives CLOCK_MONOTONIC in seconds."""
 
-    __slots__ = ("_clock", "_epoll", "_order", "_stopped", "_timers", "_watches")
+    __slots__ = ("_clock", "_epoll", "_order", "_stopped", "_timers", "_watches", "jobs", "turns")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -72,6 +72,9 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._watches: dict[int, list[Watch]] = {}
         self._stopped = False
+        #: How many tasks are on their way, and how often a descriptor had something to tell.
+        self.jobs = 0
+        self.turns = 0
 
     def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> Watch:
         """Calls ``callback`` with the events whenever one of ``mask`` is there (level-triggered).
@@ -132,10 +135,13 @@ class Loop:
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
-    def spawn(self, task: Task[T], done: Callable[[T | None, BaseException | None], None]) -> None:
+    def spawn(self, task: Task[T], done: Callable[[T | None, BaseException | None], None]) -> Job:
         """Runs ``task`` as far as it comes now, goes on when what it waits for is there, and tells ``done``
         its value or what it raised."""
-        _Job(self, task, done).begin()
+        job = Job(self, task, done)
+        self.jobs += 1
+        job.begin()
+        return job
 
     def now(self) -> float:
         """The clock of this loop."""
@@ -166,6 +172,7 @@ class Loop:
         return max(0.0, self._timers[0][0] - self._clock() + 0.0005)
 
     def _deliver(self, fd: int, events: int) -> None:
+        self.turns += 1
         for watch in tuple(self._watches.get(fd, ())):
             # one of those before it may have ended it; hang-ups and errors concern everybody who waits
             wanted = watch.mask and events & (watch.mask | select.EPOLLHUP | select.EPOLLERR)
@@ -178,6 +185,10 @@ class Loop:
             callback = heapq.heappop(self._timers)[2].callback
             if callback is not None:
                 _guard(callback)
+
+    def fileno(self) -> int:
+        """The epoll descriptor: ready when somebody who watches has something to hear (epoll(7))."""
+        return self._epoll.fileno()
 
     def close(self) -> None:
         """Closes the epoll descriptor."""
@@ -192,23 +203,31 @@ def _guard(callback: Callable[..., None], *arguments: object) -> None:
         log.exception("a callback failed", error)
 
 
-class _Job:
+class Job:
     """A generator on its way, waiting for the first of several things."""
 
-    __slots__ = ("_done", "_loop", "_task", "_timer", "_watches")
+    __slots__ = ("_done", "_loop", "_over", "_task", "_timer", "_watches")
 
     def __init__(
         self, loop: Loop, task: Task[T], done: Callable[[T | None, BaseException | None], None]
     ) -> None:
         self._loop = loop
         self._task = task
-        self._done = done
+        self._done: Callable[..., None] = done
+        self._over = False
         self._watches: list[Watch] = []
         self._timer: Timer | None = None
 
     def begin(self) -> None:
         """Runs the task until it waits for the first time, or ends."""
         self._step(lambda: next(self._task))
+
+    def cancel(self, error: BaseException) -> None:
+        """Throws ``error`` into a task that waits: it undoes what it made, and ``done`` is told what it
+        raises then.  A task that has ended is not disturbed."""
+        if not self._over:
+            self._clear()
+            self._step(lambda: self._task.throw(error))
 
     def _go_on(self, ready: tuple[int, ...]) -> None:
         self._clear()
@@ -218,11 +237,16 @@ class _Job:
         try:
             what = resume()
         except StopIteration as end:
-            self._done(end.value, None)
+            self._end(end.value, None)
         except BaseException as error:  # noqa: BLE001 - whoever spawned it is told
-            self._done(None, error)
+            self._end(None, error)
         else:
             self._wait(what)
+
+    def _end(self, value: object, error: BaseException | None) -> None:
+        self._over = True
+        self._loop.jobs -= 1
+        self._done(value, error)
 
     def _wait(self, what: Wait) -> None:
         try:

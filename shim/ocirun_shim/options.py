@@ -61,6 +61,14 @@ def _runc_options(value: bytes) -> Options:
     asked = _decode(runc_options_pb2.Options, value)
     if asked.systemd_cgroup:
         raise Refused(codes.UNIMPLEMENTED, "SystemdCgroup: the systemd cgroup manager is not built yet")
+    if asked.root and not asked.root.startswith("/"):  # `delete` runs elsewhere, and has to find it again
+        raise Refused(
+            codes.INVALID_ARGUMENT, f"the options name the root {asked.root!r}: give an absolute path"
+        )
+    if "\0" in asked.root:
+        raise Refused(
+            codes.INVALID_ARGUMENT, f"the options name the root {asked.root!r}: no path has a null byte"
+        )
     owner = (asked.io_uid or -1, asked.io_gid or -1)
     return Options(asked.root, owner)
 

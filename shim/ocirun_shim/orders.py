@@ -1,8 +1,10 @@
-"""What a child that answers `start` asks of the zygote: a shim, forked from the zygote itself.
+"""The nursery: a child of the zygote that does nothing but fork shims, by order of those who answer `start`.
 
-The child could fork it as well, but has written to so much of the memory it shares by then that each shim
-would cost a megabyte more.  An order is one packet: texts ended by null bytes, with three descriptors, the
-listening socket, the bundle and a pipe.  The answer in the pipe is the pid of the shim.
+Whatever a process writes to between two forks it no longer shares with what it forked before.  So the child
+that answers `start`, which has written to most of its memory by then, places an order, and the zygote, which
+accepts and reaps, is not the one who takes it.  An order is one packet: texts ended by null bytes, with three
+descriptors: the listening socket, the bundle and a pipe.  The answer in the pipe is the pid of the shim.
+The nursery ends with the zygote and all its children, when nobody can place an order any more.
 """
 
 from __future__ import annotations
@@ -10,38 +12,60 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 
 from ocirun.errors import HostError
-from ocirun_shim.kernel import default_signals
-from ocirun_shim.process import Task, become
+from ocirun_shim import keeper, kernel, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    import signal as _signal
+    from typing import NoReturn
+else:
+    import _signal
+    import _socket
 
 _LONGEST = 65536
 _DESCRIPTORS = 3
+_ROOM = _socket.CMSG_SPACE(_DESCRIPTORS * 4)
 _MILLISECONDS = 5000
+_SIGHUP, _SIGINT, _SIGUSR1, _SIGTERM, _SIGCHLD = 1, 2, 10, 15, 17
 
 
 class Desk:
-    """The two ends of the socket for orders: the zygote takes at one, its children place at the other."""
+    """Where orders are placed; ``nursery`` is the pid of the process that takes them."""
 
-    __slots__ = ("placing", "taking")
+    __slots__ = ("nursery", "placing")
 
     def __init__(self) -> None:
-        self.taking, self.placing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.taking.setblocking(False)
+        taking, self.placing = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        self.nursery = os.fork()  # noqa: TID251 - the nursery forks shims, which never enter a container
+        if self.nursery == 0:
+            try:
+                _nurse(taking)
+            finally:
+                os._exit(1)
+        taking.close()
 
-    def place(self, listener: socket.socket, task: Task) -> int:
+    def fileno(self) -> int:
+        """The descriptor that children of the zygote keep."""
+        return self.placing.fileno()
+
+    def place(self, listener: socket.socket, task: process.Task) -> int:
         """In a child: gives the pid of a new shim for ``listener`` in the working directory of this process.
 
-        It has our umask and variables, but not yet cgroup and limits.  Raises HostError where the zygote does
-        not answer, OSError where the order is too long for it.
+        It has not yet our cgroup and limits.  Raises HostError where the nursery does not answer, OSError
+        where the order is too long for it.
         """
-        texts = [task.id, task.namespace, task.address, "1" if task.debug else "", oct(_umask())]
-        texts += [f"{name}={value}" for name, value in os.environ.items()]
+        texts = [task.id, task.namespace, task.address, "1" if task.debug else "", f"{task.umask:o}"]
+        texts += [f"{name}={value}" for name, value in task.variables.items()]
         bundle = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             packet = "\0".join(texts).encode("utf-8", "surrogateescape")
-            socket.send_fds(self.placing, [packet], [listener.fileno(), bundle, writer])
+            fds = b"".join([fd.to_bytes(4, sys.byteorder) for fd in (listener.fileno(), bundle, writer)])
+            self.placing.sendmsg([packet], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
         finally:
             os.close(bundle)
             os.close(writer)
@@ -50,46 +74,50 @@ class Desk:
         finally:
             os.close(reader)
 
-    def take(self) -> None:
-        """In the zygote: forks the shim of the next order, if there is one."""
-        try:
-            packet, fds, _, _ = socket.recv_fds(self.taking, _LONGEST, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-        except OSError:
-            return
-        try:
-            if len(fds) != _DESCRIPTORS:
-                return
+
+def _nurse(taking: _socket.socket) -> NoReturn:
+    """Takes orders until nobody can place one; shims that end are reaped by the kernel (SIGCHLD ignored)."""
+    if taking.fileno() == process.LISTENER:  # which every shim puts its own socket at
+        taking = _socket.socket(fileno=os.dup(taking.detach()))
+    kernel.close_all_but({taking.fileno()})
+    os.dup2(0, process.LISTENER, inheritable=False)
+    for signum in (_SIGTERM, _SIGINT, _SIGHUP, _SIGUSR1, _SIGCHLD):
+        _signal.signal(signum, _signal.SIG_IGN)
+    kernel.name_process("ocirun-nursery")
+    keeper.rehearse()
+    _signal.signal(_SIGCHLD, _signal.SIG_IGN)
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for _ in range(keeper.REHEARSALS):
+        process.settle(here, here, process.BEYOND - 1, "ocirun-nursery")
+    os.close(here)
+    while True:
+        packet, rights, _, _ = taking.recvmsg(_LONGEST, _ROOM, _socket.MSG_CMSG_CLOEXEC)
+        if not packet:
+            os._exit(0)
+        _take(packet, rights[0][2] if rights else b"")
+
+
+def _take(packet: bytes, rights: bytes) -> None:
+    """Forks the shim of an order."""
+    fds = [int.from_bytes(rights[at : at + 4], sys.byteorder) for at in range(0, len(rights) & ~3, 4)]
+    try:
+        if len(fds) == _DESCRIPTORS:
             pid = os.fork()  # noqa: TID251 - the shim stays outside; what enters containers is the helper
             if pid == 0:
-                _serve(packet, fds)
+                process.become(fds[0], fds[1], lambda: _task(packet))
             os.write(fds[2], b"%d" % pid)
-        except OSError:
-            return  # no memory, or the child is gone: it learns that from the end of the pipe
-        finally:
-            for fd in fds:
-                os.close(fd)
-
-
-def _serve(packet: bytes, fds: list[int]) -> None:
-    """In the shim: takes what the order holds, and ends here."""
-    try:
-        container, namespace, address, debug, umask, *variables = os.fsdecode(packet).split("\0")
-        default_signals()
-        os.umask(int(umask, 8))
-        os.fchdir(fds[1])
-        for variable in variables:
-            name, _, value = variable.partition("=")
-            os.environ[name] = value
-        become(socket.socket(fileno=fds[0]), Task(container, namespace, address, bool(debug)))
+    except OSError:
+        return  # no memory, or the child is gone: it learns that from the end of the pipe
     finally:
-        os._exit(1)
+        for fd in fds:
+            os.close(fd)
 
 
-def _umask() -> int:
-    """Ours; the system call that tells it also sets it (umask(2))."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
+def _task(packet: bytes) -> process.Task:
+    container, namespace, address, debug, umask, *variables = os.fsdecode(packet).split("\0")
+    pairs = (variable.partition("=") for variable in variables)
+    named = {name: value for name, _, value in pairs}
+    return process.Task(container, namespace, address, bool(debug), int(umask, 8), named)
 
 
 def _await_pid(reader: int) -> int:

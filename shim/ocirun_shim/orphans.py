@@ -1,81 +1,72 @@
 """Reaps what the shim was left with as the subreaper of its containers (prctl(2), PR_SET_CHILD_SUBREAPER).
 
-A process whose parent has died becomes ours where its pid namespace has no init of its own to take it.  Never
-waits for "any child": that would take the status of an init away, or stop at its zombie for ever.  A zombie
-that nobody of ours waits for is left for one more look, as a helper or a hook that has just ended is about to
-be reaped by whoever started it.
+A process whose parent has died becomes ours where its pid namespace has no init of its own to take it; and so
+does what a worker has executed, when that worker ends.  Never waits for "any child": that would take the
+status of an init away, or stop at its zombie for ever.
 """
 
 from __future__ import annotations
 
 import os
-import select
-import _signal as signal
-import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ocirun_shim.loop import Loop, Timer
+    from ocirun_shim.keeper import Keeping
+    from ocirun_shim.loop import Loop
 
-_PAUSE = 5.0
+#: Seconds between two looks while somebody is awake to look.
+_PAUSE = 1.0
 
 
 class Orphans:
-    """Looks for orphans some time after a child has ended; ``known`` gives the pids that are waited for."""
+    """Looks for orphans of the keeper, of this process where there is none (``keeping`` is None).
 
-    __slots__ = ("_known", "_loop", "_read", "_seen", "_timer", "_watch", "_write")
+    ``known`` gives the pids whose end somebody still has to see.  A zombie of our own is left for one more
+    look: a helper or a hook that has just ended is about to be reaped by whoever started it.
+    """
 
-    def __init__(self, loop: Loop, known: Callable[[], set[int]]) -> None:
+    __slots__ = ("_keeping", "_known", "_loop", "_seen")
+
+    def __init__(self, loop: Loop, keeping: Keeping | None, known: Callable[[], set[int]]) -> None:
         self._loop = loop
+        self._keeping = keeping
         self._known = known
         self._seen: set[int] = set()
-        self._timer: Timer | None = None
-        self._read, self._write = socket.socketpair()
-        self._read.setblocking(False)
-        self._write.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        self._watch = loop.watch(self._read.fileno(), select.EPOLLIN, lambda _events: self._signalled())
+        self._look_later()
 
-    def _signalled(self) -> None:
-        """A child ended; many that end together are looked at once."""
-        self._read.recv(4096)
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._loop.now() + _PAUSE, self._look)
+    def _look_later(self) -> None:
+        self._loop.call_at(self._loop.now() + _PAUSE, self._look)
 
     def _look(self) -> None:
-        self._timer = None
-        found = zombies() - self._known()
+        self._look_later()
+        self.look()
+
+    def look(self) -> None:
+        """Reaps what nobody waits for."""
+        keeping = self._keeping
+        if keeping is not None:
+            for pid in zombies(keeping.pid) - self._known():
+                keeping.reap(pid)
+            return
+        found = zombies(os.getpid()) - self._known()
         for pid in found & self._seen:
             try:
                 os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
                 continue
         self._seen = found - self._seen
-        if self._seen:
-            self._timer = self._loop.call_at(self._loop.now() + _PAUSE, self._look)
-
-    def close(self) -> None:
-        """Gives the signal back."""
-        self._watch.close()
-        signal.set_wakeup_fd(-1)
-        self._read.close()
-        self._write.close()
 
 
-def zombies() -> set[int]:
-    """The children of ours that have ended and were not reaped (proc_pid_task_children(5))."""
-    found: set[int] = set()
-    for thread in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
-                pids = [int(word) for word in file.read().split()]
-        except OSError:  # a kernel without CONFIG_PROC_CHILDREN: they stay until we end
-            continue
-        found.update(pid for pid in pids if _is_zombie(pid))
-    return found
+def zombies(parent: int) -> set[int]:
+    """The children of ``parent`` that have ended and were not reaped (proc_pid_task_children(5))."""
+    try:
+        with open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
+            pids = [int(word) for word in file.read().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN: they stay until we end
+        return set()
+    return {pid for pid in pids if _is_zombie(pid)}
 
 
 def _is_zombie(pid: int) -> bool:

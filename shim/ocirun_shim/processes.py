@@ -10,14 +10,35 @@ import os
 import select
 import time
 
+from ocirun.files import read_file
 from ocirun.lifecycle.process import send_signal
+from ocirun_shim.messages.task_pb2 import WaitResponse
+from ocirun_shim.stdio import Stdio, Streams
+from ocirun_shim.times import to_timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypedDict
 
+    from ocirun_shim.answers import Answer
+    from ocirun_shim.handover import Parcel
     from ocirun_shim.loop import Loop, Timer, Watch
-    from ocirun_shim.stdio import Stdio, Streams
+    from ocirun_shim.stdio import SavedStdio
+
+    class SavedProcess(TypedDict):
+        """A process as one worker hands it to the next; descriptors are places in a Parcel."""
+
+        exec_id: str
+        streams: tuple[str, str, str, bool]
+        pid: int
+        pidfd: int
+        status: str
+        exit: tuple[int, int] | None
+        told: bool
+        stdio: SavedStdio | None
+        waits: list[tuple[int, int]]
+
 
 CREATED, RUNNING, STOPPED = "created", "running", "stopped"
 
@@ -44,7 +65,7 @@ class Process:
 
     __slots__ = (
         "_loop", "_waiters", "_watch", "busy", "exec_id", "exit", "pid", "pidfd", "status", "stdio",
-        "streams", "told",
+        "streams", "told", "waits",
     )  # fmt: skip
 
     def __init__(self, loop: Loop, exec_id: str, streams: Streams) -> None:
@@ -60,6 +81,8 @@ class Process:
         self.told = False
         self._watch: Watch | None = None
         self._waiters: list[Callable[[Exit], None]] = []
+        #: The calls of Wait that its end will answer.
+        self.waits: list[Answer] = []
 
     def born(self, pid: int, pidfd: int, console: int, ended: Callable[[], None]) -> None:
         """It exists; takes over ``pidfd`` and ``console`` (-1: none), and calls ``ended`` once at its end."""
@@ -68,13 +91,16 @@ class Process:
             self.stdio.started()
             if console >= 0:
                 self.stdio.attach_terminal(console)
-        self._watch = self._loop.watch(pidfd, select.EPOLLIN, lambda _events: self._ended(ended))
+        self._await(ended)
+
+    def _await(self, ended: Callable[[], None]) -> None:
+        self._watch = self._loop.watch(self.pidfd, select.EPOLLIN, lambda _events: self._ended(ended))
 
     def _ended(self, ended: Callable[[], None]) -> None:
         self._stop_watching()
         # init stays a zombie for whoever deletes it; nobody else asks for an exec
         keep = os.WNOWAIT if not self.exec_id else 0
-        self.exit = Exit(_status(self.pidfd, keep), time.time_ns())
+        self.exit = Exit(_status(self.pid, self.pidfd, keep), time.time_ns())
         self.status = STOPPED
         ended()
 
@@ -97,6 +123,20 @@ class Process:
         waiters, self._waiters = self._waiters, []
         for callback in waiters:
             callback(self.exit)
+        waits, self.waits = self.waits, []
+        for answer in waits:
+            self._answer(answer)
+
+    def wait(self, answer: Answer) -> None:
+        """Answers a call of Wait, when the end was told."""
+        if self.told:
+            self._answer(answer)
+        else:
+            self.waits.append(answer)
+
+    def _answer(self, answer: Answer) -> None:
+        assert self.exit is not None
+        answer.send(WaitResponse(exit_status=self.exit.status, exited_at=to_timestamp(self.exit.when)))
 
     def never_ran(self) -> None:
         """A process whose start failed, or that was deleted before it: nobody may wait for it for ever."""
@@ -116,6 +156,50 @@ class Process:
             callback()
             return
         _First(self._loop, stdio, callback)
+
+    # -- from worker to worker -------------------------------------------------------------------------------
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is on its way: neither its start, nor its delete, nor output that is held."""
+        return not self.busy and not self._waiters and (self.stdio is None or self.stdio.rests)
+
+    def save(self, parcel: Parcel) -> SavedProcess:
+        """What ``restore`` needs; only while it ``rests``."""
+        streams = self.streams
+        return {
+            "exec_id": self.exec_id,
+            "streams": (streams.stdin, streams.stdout, streams.stderr, streams.terminal),
+            "pid": self.pid,
+            "pidfd": parcel.put(self.pidfd),
+            "status": self.status,
+            "exit": (self.exit.status, self.exit.when) if self.exit else None,
+            "told": self.told,
+            "stdio": self.stdio.save(parcel) if self.stdio else None,
+            "waits": [(parcel.put(answer.connection), answer.stream) for answer in self.waits if answer.open],
+        }
+
+    def restore(
+        self,
+        saved: SavedProcess,
+        parcel: Parcel,
+        answer: Callable[[int, int], Answer],
+        ended: Callable[[], None],
+    ) -> None:
+        """Takes over what ``save`` gave; ``ended`` is called once at its end.
+
+        ``answer`` gives the answer of a stream of a saved connection.
+        """
+        self.waits = [answer(place, stream) for place, stream in saved["waits"]]
+        self.pid, self.pidfd = saved["pid"], parcel.take(saved["pidfd"])
+        self.status, self.told = saved["status"], saved["told"]
+        if saved["exit"]:
+            self.exit = Exit(*saved["exit"])
+        if saved["stdio"]:
+            self.stdio = Stdio(self._loop)
+            self.stdio.restore(saved["stdio"], parcel)
+        if self.exit is None and self.pidfd >= 0:
+            self._await(ended)
 
     def close(self) -> None:
         """Lets go of its streams and its pidfd."""
@@ -145,12 +229,22 @@ class _First:
             callback()
 
 
-def _status(pidfd: int, keep: int) -> int:
-    """The status of an ended child (waitid(2), P_PIDFD); 255 where somebody else has reaped it."""
+def _status(pid: int, pidfd: int, keep: int) -> int:
+    """The status of an ended child (waitid(2), P_PIDFD), or of one that a worker before us has left to our
+    keeper; 255 where somebody else has reaped it."""
     try:
         ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | keep)
     except ChildProcessError:
-        return 255
+        return _status_of_zombie(pid)
     if ended is None:
         return 255
     return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+
+
+def _status_of_zombie(pid: int) -> int:
+    """proc_pid_stat(5), exit_code: the kernel shows it to who may trace the process."""
+    try:
+        code = int(read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[49])
+    except OSError:
+        return 255
+    return code >> 8 if code & 0x7F == 0 else 128 + (code & 0x7F)

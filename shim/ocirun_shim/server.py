@@ -1,7 +1,8 @@
-"""The server of one shim: its socket, its connections, and its end.
+"""The server of one shim: its socket, its connections, its rest and its end.
 
 containerd takes the end of a connection for the death of the container, so a connection is closed by the
-client, or when all is over: Shutdown is answered when every event was told, and then everything ends.
+client, or when all is over: Shutdown is answered when every event was told, and then everything ends.  When
+nothing happens for a while all is handed to the keeper, and this process ends; the next one goes on with it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 from google.protobuf.empty_pb2 import Empty
 
 from ocirun.errors import OcirunError
-from ocirun_shim import log, sockets
+from ocirun_shim import handover, log, sockets
 from ocirun_shim.connection import Connection, is_ours
 from ocirun_shim.events import Publisher
 from ocirun_shim.loop import Loop
@@ -23,7 +24,22 @@ from ocirun_shim.ttrpc import codes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from ocirun_shim.answers import Answer
+    from ocirun_shim.connection import SavedConnection
+    from ocirun_shim.keeper import Keeping
+    from ocirun_shim.service import SavedService
+
+    class Saved(TypedDict):
+        """All of a shim as one worker hands it to the next; ``patience`` and ``when`` are in seconds."""
+
+        log: int
+        patience: float
+        when: float
+        connections: list[SavedConnection]
+        service: SavedService
+
 
 #: Where the state directories of a namespace are.
 ROOT = "/run/containerd/ocirun"
@@ -32,6 +48,10 @@ ROOT = "/run/containerd/ocirun"
 _FLUSH_SECONDS = 2.0
 #: How long a shim outlives its last connection for events that nobody has taken.
 _LINGER_SECONDS = 300.0
+#: How long nothing must happen before a worker hands over: at first, and at most, when it is woken often.
+_PATIENCE, _MOST_PATIENCE = 1.0, 10.0
+#: Woken again within so many times that patience, it was too short.
+_OFTEN = 5
 #: How long a shim without containers and without connections stays: its containerd may be starting.
 _LONELY_SECONDS = 60.0
 
@@ -42,10 +62,18 @@ def state_root(namespace: str) -> str:
 
 
 class Server:
-    """The shim at a bound and listening socket; ``events`` is containerd's own ttrpc socket, "" for none."""
+    """The shim at a bound and listening socket; ``events`` is containerd's own ttrpc socket, "" for none.
 
-    def __init__(self, listener: socket.socket, namespace: str, events: str) -> None:
+    ``keeping`` leads to the keeper, None where there is none: then it never rests.
+    """
+
+    def __init__(
+        self, listener: socket.socket, namespace: str, events: str, keeping: Keeping | None = None
+    ) -> None:
         self.loop = Loop()
+        self._keeping = keeping
+        self._patience = _PATIENCE
+        self._turns = -1
         self._listener = listener
         self._publisher = Publisher(self.loop, events, namespace)
         self.service = TaskService(
@@ -55,22 +83,21 @@ class Server:
         self._ending = False
         listener.setblocking(False)
         self._watch = self.loop.watch(listener.fileno(), select.EPOLLIN, lambda _events: self._accept())
-        self._orphans = Orphans(self.loop, self._known)
+        self._orphans = Orphans(self.loop, keeping, self._known)
         self._look_lonely()
+        if keeping is not None:
+            self._rest_later()
 
     def run(self) -> None:
         """Serves until Shutdown."""
         self.loop.run()
         self._publisher.close()
-        self._orphans.close()
         self.loop.close()
 
     def _known(self) -> set[int]:
-        """The children that somebody waits for."""
-        known: set[int] = set()
-        for container in self.service.containers.values():
-            known.add(container.init.pid)
-            known.update(one.process.pid for one in container.execs.values())
+        """Init is a zombie until it is deleted; of an exec somebody sees the end, and that is all."""
+        known = {container.init.pid for container in self.service.containers.values()}
+        known.update(process.pid for process in self.service.processes() if process.exit is None)
         return known
 
     def _accept(self) -> None:
@@ -83,7 +110,12 @@ class Server:
             log.warning("a client of another user was turned away")
             accepted.close()
             return
-        self._connections.add(Connection(self.loop, accepted, self._serve, self._disconnected))
+        self._add(accepted)
+
+    def _add(self, accepted: socket.socket) -> Connection:
+        connection = Connection(self.loop, accepted, self._serve, self._disconnected)
+        self._connections.add(connection)
+        return connection
 
     def _serve(self, service: str, method: str, payload: bytes, answer: Answer) -> None:
         if service in NAMES:
@@ -94,6 +126,66 @@ class Server:
     def _disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._look_lonely()
+
+    # -- the rest --------------------------------------------------------------------------------------------
+
+    def _rest_later(self) -> None:
+        self.loop.call_at(self.loop.now() + self._patience, self._look_tired)
+
+    def _look_tired(self) -> None:
+        """Hands over when nothing has happened since the last look, and nothing is under way."""
+        turns, self._turns = self._turns, self.loop.turns
+        if turns == self._turns and self._rests():
+            self._hand_over()
+        self._rest_later()
+
+    def _rests(self) -> bool:
+        service = self.service
+        if self._ending or service.empty or self.loop.jobs or not (self._publisher.idle and service.rests):
+            return False
+        waits: dict[int, set[int]] = {}
+        for process in service.processes():
+            for answer in process.waits:
+                waits.setdefault(answer.connection, set()).add(answer.stream)
+        return all(one.rests(waits.get(one.fileno(), set())) for one in self._connections)
+
+    def _hand_over(self) -> None:
+        """Ends this process, unless the keeper cannot take what it has."""
+        assert self._keeping is not None
+        self._orphans.look()
+        self._publisher.hang_up()
+        parcel = handover.Parcel()
+        state: Saved = {
+            "log": parcel.put(2),
+            "patience": self._patience,
+            "when": self.loop.now(),
+            "connections": [connection.save(parcel) for connection in self._connections],
+            "service": self.service.save(parcel),
+        }
+        fds = handover.pack(state, parcel)
+        taken = self._keeping.hand_over(fds, self.loop.fileno())
+        os.close(fds[0])
+        if taken:
+            os._exit(0)
+        log.warning(f"the keeper cannot hold {len(fds)} descriptors: RLIMIT_NOFILE is too low for it")
+
+    def restore(self, fds: list[int]) -> None:
+        """Goes on with what the worker before this one has handed over."""
+        found, parcel = handover.unpack(fds)
+        saved: Saved = found  # type: ignore[assignment]  # made by _hand_over, in a process like this one
+        log.write_to(parcel.take(saved["log"]))
+        connections: dict[int, Connection] = {}
+        for one in saved["connections"]:
+            connection = self._add(socket.socket(fileno=parcel.take(one["fd"])))
+            connection.restore(one)
+            connections[one["fd"]] = connection
+        self.service.restore(
+            saved["service"], parcel, lambda place, stream: connections[place].answer(stream)
+        )
+        if self.loop.now() - saved["when"] < _OFTEN * saved["patience"]:
+            self._patience = min(2 * saved["patience"], _MOST_PATIENCE)
+        else:
+            self._patience = max(saved["patience"] / 2, _PATIENCE)
 
     # -- the end ---------------------------------------------------------------------------------------------
 
@@ -135,13 +227,9 @@ class Server:
         """Nobody may find a socket that does not answer; one that a new shim has bound there stays."""
         self._watch.close()
         path = self._listener.getsockname()
+        self._listener.shutdown(socket.SHUT_RDWR)  # the keeper has it too
         self._listener.close()
         try:
             sockets.remove_dead(path)
         except (OSError, OcirunError) as error:
             log.warning(f"the socket {path} is left behind: {error}")
-
-
-def serve(listener: socket.socket, namespace: str, address: str) -> None:
-    """Serves a bound and listening socket until Shutdown; ``address`` is containerd's ttrpc socket, or ""."""
-    Server(listener, namespace, address).run()

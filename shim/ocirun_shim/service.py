@@ -27,19 +27,28 @@ from ocirun_shim.ttrpc import codes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias, TypeVar
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias, TypedDict, TypeVar
 
     from google.protobuf.message import Message
 
     from ocirun_shim.answers import Answer
+    from ocirun_shim.container import SavedContainer
     from ocirun_shim.events import Publisher
+    from ocirun_shim.handover import Parcel
     from ocirun_shim.loop import Loop
-    from ocirun_shim.processes import Exit, Process
+    from ocirun_shim.processes import Process
 
     M = TypeVar("M", bound=Message)
     #: Does one call; gives the response, or None when the answer comes later.
     Method: TypeAlias = "Callable[[TaskService, bytes, Answer], Message | None]"
+
+    class SavedService(TypedDict):
+        """The containers as one worker hands them to the next."""
+
+        containers: list[SavedContainer]
+        deleted: dict[str, bytes]
+
 
 #: The two names of one service: they differ in the name only.
 NAMES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
@@ -119,11 +128,7 @@ class TaskService:
 
     def wait(self, request: pb.WaitRequest, answer: Answer) -> None:
         """Answers when the end of a process has been told; many may wait."""
-
-        def told(ended: Exit) -> None:
-            answer.send(pb.WaitResponse(exit_status=ended.status, exited_at=to_timestamp(ended.when)))
-
-        self._find(request.id).process(request.exec_id).when_told(told)
+        self._find(request.id).process(request.exec_id).wait(answer)
 
     def pids(self, request: pb.PidsRequest, _: Answer) -> Message:
         """The processes of the container, a zombie init among them; execs carry their names."""
@@ -313,6 +318,40 @@ class TaskService:
         if stdio is not None:
             stdio.resize(request.width, request.height)
         return _EMPTY
+
+    # -- from worker to worker -------------------------------------------------------------------------------
+
+    def processes(self) -> Iterator[Process]:
+        """Every init and exec."""
+        for container in self.containers.values():
+            yield container.init
+            for one in container.execs.values():
+                yield one.process
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is being done for any container."""
+        busy = self._creating or self._deleting
+        return not busy and all(process.rests for process in self.processes())
+
+    def save(self, parcel: Parcel) -> SavedService:
+        """What ``restore`` needs; only while it ``rests``."""
+        return {
+            "containers": [one.save(parcel) for one in self.containers.values()],
+            "deleted": {name: response.SerializeToString() for name, response in self._deleted.items()},
+        }
+
+    def restore(self, saved: SavedService, parcel: Parcel, answer: Callable[[int, int], Answer]) -> None:
+        """Goes on with what ``save`` gave; ``answer`` gives the answer of a stream of a saved connection."""
+        for one in saved["containers"]:
+            streams = Streams(*one["init"]["streams"][:3], terminal=one["init"]["streams"][3])
+            container = Container(
+                self._loop, self._publisher, Store(one["root"]), one["id"], one["bundle"], streams
+            )
+            container.restore(one, parcel, answer)
+            self.containers[container.id] = container
+        for name, response in saved["deleted"].items():
+            self._deleted[name] = pb.DeleteResponse.FromString(response)
 
 
 def _method(kind: type[M], handler: Callable[[TaskService, M, Answer], Message | None]) -> Method:

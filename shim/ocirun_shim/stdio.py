@@ -17,8 +17,19 @@ from ocirun_shim.stdio_paths import StdioError, open_fifo, open_file, split
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypedDict
 
+    from ocirun_shim.handover import Parcel
     from ocirun_shim.loop import Loop
+
+    class SavedStdio(TypedDict):
+        """Streams as one worker hands them to the next; descriptors are places in a Parcel."""
+
+        fds: dict[str, int]
+        sinks: dict[str, str]
+        lost: int
+        size: tuple[int, int] | None
+
 
 _OUTPUTS = ("stdout", "stderr")
 
@@ -72,13 +83,13 @@ class Stdio:
         for name, (scheme, path) in targets.items():
             if scheme == "fifo":
                 (fd,) = open_fifo(path, os.O_RDWR)
-                self._sinks[name] = FifoSink(self._fds, f"{name} fifo", self._loop)
                 self._fds.add(f"{name} fifo", fd)
+                self._sinks[name] = self._sink(f"{name} fifo", 1)
             elif path in shared:
                 self._sinks[name] = shared[path]
             else:
                 self._fds.add(f"{name} file", open_file(path))
-                shared[path] = FileSink(self._fds, f"{name} file", streams=files.count(path))
+                shared[path] = self._sink(f"{name} file", files.count(path))
                 self._sinks[name] = shared[path]
 
     def _open_input(self, uri: str) -> None:
@@ -101,7 +112,7 @@ class Stdio:
         if streams.terminal and not streams.stdout:
             # Somebody has to read a terminal, or whoever writes to it stops.
             self._fds.add("stdout file", open_file(os.devnull))
-            self._sinks["stdout"] = FileSink(self._fds, "stdout file", streams=1)
+            self._sinks["stdout"] = self._sink("stdout file", 1)
 
     def _pipe(self, name: str, ours: int, uid: int, gid: int) -> None:
         """A pipe of which end number ``ours`` is ours, and non-blocking; the other end is the process's."""
@@ -217,6 +228,56 @@ class Stdio:
     def descriptors(self) -> dict[str, int]:
         """Everything that is open for this process, by name."""
         return self._fds.named()
+
+    # -- from worker to worker -------------------------------------------------------------------------------
+
+    @property
+    def rests(self) -> bool:
+        """Whether the process has its descriptors, and nothing of its streams is held or waited for."""
+        copiers = (*self._copiers, self._input) if self._input else self._copiers
+        moving = not all(copier.rests for copier in copiers)
+        return (
+            self.child is None
+            and not (moving or self._drained)
+            and all(sink.rests for sink in self._sinks.values())
+        )
+
+    def save(self, parcel: Parcel) -> SavedStdio:
+        """What ``restore`` needs; only while it ``rests``."""
+        return {
+            "fds": {name: parcel.put(fd) for name, fd in self._fds.named().items()},
+            "sinks": {name: sink.name for name, sink in self._sinks.items()},
+            "lost": self.lost,
+            "size": self._size,
+        }
+
+    def restore(self, saved: SavedStdio, parcel: Parcel) -> None:
+        """Goes on with what ``save`` gave, in a Stdio that is new."""
+        for name, place in saved["fds"].items():
+            self._fds.add(name, parcel.take(place))
+        self._left, self._size = saved["lost"], saved["size"]
+        sources = {
+            name: source
+            for name in saved["sinks"]
+            if (source := "master" if "master" in self._fds else f"{name} pipe") in self._fds
+        }
+        targets = [saved["sinks"][name] for name in sources]
+        shared: dict[str, Sink] = {}
+        for name, source in sources.items():
+            target = saved["sinks"][name]
+            if target not in shared:
+                shared[target] = self._sink(target, targets.count(target))
+            self._sinks[name] = shared[target]
+            self._copy_output(name, source, spliced=source != "master")
+        if "stdin fifo" in self._fds:
+            terminal = "master" in self._fds
+            self._copy_input(Sink(self._fds, "master" if terminal else "stdin pipe", spliced=not terminal))
+
+    def _sink(self, name: str, streams: int) -> Sink:
+        """The sink whose descriptor is open already."""
+        if name.endswith(" fifo"):
+            return FifoSink(self._fds, name, self._loop)
+        return FileSink(self._fds, name, streams=streams)
 
     def close(self) -> None:
         """Passes on what can be passed on without waiting, counts the rest as lost and closes everything."""

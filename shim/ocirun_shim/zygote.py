@@ -19,9 +19,17 @@ import sys
 import time
 
 from ocirun.errors import OcirunError
+from ocirun.files import read_file
 from ocirun_shim import request, sockets
 from ocirun_shim.identity import Identity, zygote_directory, zygote_name
-from ocirun_shim.kernel import HANDLED, become_subreaper, close_all_but, default_signals, name_process
+from ocirun_shim.kernel import (
+    HANDLED,
+    become_subreaper,
+    close_all_but,
+    default_signals,
+    name_process,
+    set_comm,
+)
 from ocirun_shim.orders import Desk
 
 TYPE_CHECKING = False
@@ -55,7 +63,7 @@ class Zygote:
         self.identity = identity
         self.containerd = containerd
         self.versions = versions
-        self.desk = Desk()
+        self.desk: Desk | None = None
         self.idle = IDLE
         self.ending = False
         self._socket = _mark(path)
@@ -67,10 +75,11 @@ class Zygote:
         """Serves until it is of no more use; never raises."""
         self._detach()
         poll = select.poll()
-        for fd in (self.listener.fileno(), self._woken, self.versions.reader, self.desk.taking.fileno()):
+        for fd in (self.listener.fileno(), self._woken, self.versions.reader):
             poll.register(fd, select.POLLIN)
         while True:
-            childless = _reap()
+            self._reap()
+            childless = self._is_childless()
             if self._is_over(childless):
                 break
             ready = {fd for fd, _ in poll.poll(self._pause(childless) * 1000)}
@@ -78,8 +87,6 @@ class Zygote:
                 _drain(self._woken)
             if self.versions.reader in ready:
                 self.versions.learn()
-            if self.desk.taking.fileno() in ready:
-                self.desk.take()
             if self.listener.fileno() in ready:
                 self._accept()
         self._leave()
@@ -91,8 +98,8 @@ class Zygote:
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        desk = (self.desk.taking.fileno(), self.desk.placing.fileno())
-        close_all_but({self.listener.fileno(), self.versions.reader, self.versions.writer, *desk})
+        close_all_but({self.listener.fileno(), self.versions.reader, self.versions.writer})
+        self.desk = Desk()
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._woken = reader
         for signum in HANDLED:
@@ -100,6 +107,7 @@ class Zygote:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         os.environ.clear()
         become_subreaper()
+        set_comm("ocirun-zygote")
         name_process("ocirun-zygote")
         self.listener.setblocking(False)
 
@@ -122,6 +130,21 @@ class Zygote:
         self._looked = now
         return _mark(self.path) != self._socket or tuple(_code()) != self._code
 
+    def _reap(self) -> None:
+        """Reaps every child that has ended; the end of the nursery is ours."""
+        assert self.desk is not None
+        try:
+            while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                self.ending = self.ending or pid == self.desk.nursery
+        except ChildProcessError:
+            return
+
+    def _is_childless(self) -> bool:
+        """Whether nobody is left but the nursery, and it has no shim."""
+        assert self.desk is not None
+        nursery = self.desk.nursery
+        return _children(os.getpid()) == [str(nursery)] and not _children(nursery)
+
     def _accept(self) -> None:
         try:
             connection, _ = self.listener.accept()
@@ -143,8 +166,9 @@ class Zygote:
     def _serve(self, connection: socket.socket, pid: int) -> None:
         """In the child: does what the connection asks, and ends."""
         try:
+            assert self.desk is not None
             default_signals()
-            close_all_but({connection.fileno(), self.versions.writer, self.desk.placing.fileno()})
+            close_all_but({connection.fileno(), self.versions.writer, self.desk.fileno()})
             request.serve(connection, pid, self)
         finally:
             os._exit(1)
@@ -204,14 +228,12 @@ def _code() -> Iterator[tuple[int, int, int]]:
             yield _mark(path)
 
 
-def _reap() -> bool:
-    """Reaps every child that has ended; whether none is left."""
+def _children(pid: int) -> list[str]:
+    """The pids of the children of a process (proc_pid_task_children(5)); one that is none where unknown."""
     try:
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    except ChildProcessError:
-        return True
-    return False
+        return read_file(f"/proc/{pid}/task/{pid}/children").decode().split()
+    except OSError:
+        return ["?"]
 
 
 def _drain(fd: int) -> None:

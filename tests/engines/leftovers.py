@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: What is gone after this many seconds was not left behind; what is known to stay is waited for less long.
 GRACE, SHORT_GRACE = 5.0, 0.3
-#: One warm process serves all shims of a containerd and stays with it.
-ZYGOTE = re.compile("zygote")
+#: Two warm processes serve all shims of a containerd and stay with it.
+ZYGOTE, NURSERY = re.compile("zygote"), re.compile("nursery")
 #: Directories that stay: shared parents, the zygote's own, and the FIFOs that ``ctr --detach`` forgets.
 STAYING = re.compile(
     r"/run/containerd/(root|fifo|runc|s|io\.containerd\.sandbox\.controller\.v1\.shim)$"
@@ -58,7 +58,7 @@ def _beyond(before: Traces, now: Traces) -> dict[str, list[str]]:
 
 def _processes(containerd: Containerd) -> Iterator[str]:
     others = [process for process in containerd.processes() if not _from_outside(process)]
-    warm = zygotes(containerd)[:1]
+    warm = zygotes(containerd)[:1] + _named(containerd, NURSERY)[:1]
     for process in others:
         if process not in warm:
             yield f"{process.pid} ({process.state}) {' '.join(process.command).strip() or process.name}"
@@ -66,7 +66,11 @@ def _processes(containerd: Containerd) -> Iterator[str]:
 
 def zygotes(containerd: Containerd) -> list[Process]:
     """The warm processes, the oldest first; more than one is one left over."""
-    return [one for one in containerd.processes() if ZYGOTE.search(f"{one.name} {' '.join(one.command)}")]
+    return _named(containerd, ZYGOTE)
+
+
+def _named(containerd: Containerd, name: re.Pattern[str]) -> list[Process]:
+    return [one for one in containerd.processes() if name.search(f"{one.name} {' '.join(one.command)}")]
 
 
 def _from_outside(process: Process) -> bool:

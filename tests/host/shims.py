@@ -27,7 +27,7 @@ SOCKETS = RUN / "containerd/s"
 ZYGOTES = RUN / "ocirun-shim"
 NAMESPACE = "ns"
 TIMEOUT = 30.0
-NAMES = ("containerd-shim", "ocirun-zygote")
+NAMES = ("containerd-shim", "ocirun-worker", "ocirun-zygote", "ocirun-nursery")
 
 
 def command(container: str, *action: str, flags: Sequence[str] = ()) -> list[str]:
@@ -128,6 +128,21 @@ def the_shim(container: str) -> int:
     return pid
 
 
+@contextlib.contextmanager
+def woken(container: str) -> Generator[int]:
+    """The pid of the worker of the shim that was started for ``container``, and is asked something."""
+    shim = the_shim(container)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect((Path(f"/proc/{shim}/cwd") / "address").read_text().removeprefix("unix://"))
+        observe.eventually(lambda: _workers(shim) != [], f"the shim of {container} is awake")
+        (pid,) = _workers(shim)
+        yield pid
+
+
+def _workers(shim: int) -> list[int]:
+    return [pid for pid in processes("ocirun-worker") if observe.status(pid)["PPid"] == str(shim)]
+
+
 def expect(count: int) -> None:
     """Waits until there are so many shims; a new one gets its name after `start` has answered."""
     observe.eventually(lambda: len(processes("containerd-shim")) == count, f"there are {count} shims")
@@ -147,6 +162,12 @@ def processes(name: str) -> list[int]:
             if Path(f"/proc/{pid}/comm").read_text().startswith(name) and observe.alive(pid):
                 found.append(pid)
     return found
+
+
+def the_nursery() -> int:
+    """The pid of the only nursery, the parent of the shims."""
+    (pid,) = processes("ocirun-nursery")
+    return pid
 
 
 def zygote_socket() -> str:

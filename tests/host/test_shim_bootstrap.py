@@ -50,7 +50,7 @@ def test_the_second_start_is_served_by_the_zygote_that_the_first_has_made(ours: 
     zygote = shims.the_zygote()
     ours.start("c2")
     assert shims.the_zygote() == zygote
-    assert int(observe.status(shims.the_shim("c2"))["PPid"]) == zygote
+    assert int(observe.status(shims.the_shim("c2"))["PPid"]) == shims.the_nursery()
 
 
 def test_members_of_a_group_share_a_shim(ours: Shims) -> None:
@@ -203,17 +203,23 @@ def test_the_shim_is_as_its_stub_was_and_keeps_nothing_of_it(ours: Shims, view: 
     os.close(inherited)
     assert done.stderr == b""
     pid = shims.the_shim("c2")
-    assert int(observe.status(pid)["PPid"]) == shims.the_zygote()
-    assert observe.status(pid)["Umask"] == "0027"
+    assert int(observe.status(pid)["PPid"]) == shims.the_nursery()
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] == 321
     assert observe.cgroup(pid) == f"/{cgroup.name}"
     assert Path(f"/proc/{pid}/cwd").readlink() == ours.bundle("c2")
     assert oom_score(pid) == oom_score(os.getpid()) + 1
     assert observe.status(pid)["NSsid"] == observe.status(pid)["NSpid"]
-    log = str(ours.bundle("c2") / "log")
     fds = observe.descriptors(pid)
-    assert [fds.pop(fd) for fd in (0, 1, 2)] == ["/dev/null", log, log]
-    assert all(name.startswith(("socket:", "anon_inode:[eventpoll]")) for name in fds.values()), fds
+    assert [fds.pop(fd) for fd in (0, 1, 2)] == ["/dev/null"] * 3
+    assert all(name.startswith(("socket:", "pipe:")) for name in fds.values()), fds
+    with shims.woken("c2") as worker:
+        log = str(ours.bundle("c2") / "log")
+        fds = observe.descriptors(worker)
+        assert [fds.pop(fd) for fd in (0, 1, 2)] == ["/dev/null", log, log]
+        assert all(name.startswith(("socket:", "anon_inode:[eventpoll]")) for name in fds.values()), fds
+        assert observe.status(worker)["Umask"] == "0027"
+        assert resource.prlimit(worker, resource.RLIMIT_NOFILE)[0] == 321
+        assert b"SECRET" not in Path(f"/proc/{worker}/environ").read_bytes()
     for process in (pid, shims.the_zygote()):
         assert b"SECRET" not in Path(f"/proc/{process}/environ").read_bytes()
     os.kill(pid, signal.SIGKILL)
@@ -225,22 +231,25 @@ def test_signals_do_not_end_a_shim_and_usr1_tells_where_it_is(ours: Shims) -> No
     log = os.open(ours.bundle("c1") / "log", os.O_RDWR | os.O_NONBLOCK)
     ours.start("c1")
     pid = shims.the_shim("c1")
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        os.kill(pid, signum)
-        time.sleep(0.05)
-    observe.eventually(lambda: b"most recent call first" in os.read(log, 65536), "the stack is in the log")
+    with shims.woken("c1") as worker:
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            for process in (pid, worker):
+                os.kill(process, signum)
+            time.sleep(0.05)
+        observe.eventually(lambda: b"most recent call first" in os.read(log, 65536), "the stack is there")
+        assert observe.alive(worker)
     os.close(log)
     assert observe.alive(pid)
 
 
 def test_a_log_that_nobody_reads_does_not_stop_the_shim(ours: Shims) -> None:
     ours.start("c1")
-    pid = shims.the_shim("c1")
-    for _ in range(1500):  # more lines than a pipe holds
-        os.kill(pid, signal.SIGTERM)
-        time.sleep(0.0002)
-    assert shims.answers(shims.address_of("c1"))
-    observe.eventually(lambda: observe.state_letter(pid) == "S", "it sleeps in its loop")
+    with shims.woken("c1") as pid:
+        for _ in range(1500):  # more lines than a pipe holds
+            os.kill(pid, signal.SIGTERM)
+            time.sleep(0.0002)
+        assert shims.answers(shims.address_of("c1"))
+        observe.eventually(lambda: observe.state_letter(pid) == "S", "it sleeps in its loop")
 
 
 # -- delete ------------------------------------------------------------------------------------------------

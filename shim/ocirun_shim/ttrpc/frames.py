@@ -81,6 +81,11 @@ class Parser:
         del self._buffer[:start]  # moves the start of a bytearray, and copies nothing that is left
         return found
 
+    @property
+    def empty(self) -> bool:
+        """Whether no frame is half here."""
+        return not self._buffer and not self._skip
+
     def _skipped(self, start: int) -> int:
         """Where the rest of an oversize frame that begins at ``start`` ends, as far as it is here."""
         here = min(self._skip, len(self._buffer) - start)

@@ -53,6 +53,19 @@ class ServerConnection(frames.Outgoing):
         """The streams of the calls that are not answered yet."""
         return frozenset(self._open)
 
+    @property
+    def rests(self) -> bool:
+        """Whether no frame is half received, and none waits to be sent."""
+        return self._parser.empty and not self.pending()
+
+    def save(self) -> tuple[int, list[int]]:
+        """The highest stream, and those that are not answered: all there is while it ``rests``."""
+        return self._last, sorted(self._open)
+
+    def restore(self, last: int, unanswered: list[int]) -> None:
+        """Goes on, as a new connection, with what ``save`` gave."""
+        self._last, self._open = last, set(unanswered)
+
     def feed(self, data: bytes) -> list[Call]:
         """The calls that ``data`` completes, in their order; never raises."""
         calls = [self._received(frame) for frame in self._parser.feed(data)]
