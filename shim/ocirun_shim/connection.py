@@ -170,7 +170,6 @@ class Connection:
         self._watch.close()
         self._sock.close()
         self._unsent = bytearray()
-        self.protocol = (
-            ServerConnection()
-        )  # calls that wait for long still refer to us, not to what came half
+        # calls that wait for long still refer to us, but what came half or was not read need not stay
+        self.protocol = ServerConnection()
         self._gone(self)

@@ -7,6 +7,7 @@ exec, exit of init, delete.
 
 from __future__ import annotations
 
+from ocirun.errors import StateError
 from ocirun.journal import read as read_journal
 from ocirun.jsontext import dumps
 from ocirun.lifecycle.create import CreateOptions, create
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ocirun_shim.answers import Answer
     from ocirun_shim.events import Publisher
     from ocirun_shim.handover import Parcel
-    from ocirun_shim.loop import Loop
+    from ocirun_shim.loop import Job, Loop
     from ocirun_shim.processes import Exit, SavedProcess
     from ocirun_shim.stdio import Stdio
 
@@ -70,7 +71,7 @@ class Container:
     """A container, from its create to its delete; ``owner`` is the user and group of its pipes, -1 ours."""
 
     __slots__ = (
-        "_loop", "_publisher", "bundle", "cgroup", "execs", "id", "init", "owner", "store",
+        "_job", "_loop", "_publisher", "bundle", "cgroup", "execs", "id", "init", "owner", "store",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,8 @@ class Container:
     ) -> None:
         self._loop = loop
         self._publisher = publisher
+        #: Its create or start.
+        self._job: Job | None = None
         self.store = store
         self.id = container
         self.bundle = bundle
@@ -110,7 +113,7 @@ class Container:
             self.cgroup = read_journal(self.store.directory(self.id)).cgroup
             done(None)
 
-        self._loop.spawn(create(self.store, self.id, options), created)
+        self._job = self._loop.spawn(create(self.store, self.id, options), created)
 
     def start(self, done: Done) -> None:
         """Lets its program run; raises Refused unless it is created."""
@@ -129,7 +132,12 @@ class Container:
             if init.exit is not None:
                 self._init_ended()
 
-        self._loop.spawn(start(self.store, self.id), started)
+        self._job = self._loop.spawn(start(self.store, self.id), started)
+
+    def interrupt(self) -> None:
+        """Ends a create or start that is on its way; it undoes what it did and tells that it failed."""
+        if self._job is not None:
+            self._job.cancel(StateError(f"container {self.id} is being removed"))
 
     def _init_ended(self) -> None:
         """Its end is told when no exec is left, and never before its start."""

@@ -7,11 +7,13 @@ times twice at once.
 from __future__ import annotations
 
 import os
+import socket
 import time
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ocirun import journal
+from ocirun.errors import StateError
 from ocirun.files import read_file
 from ocirun.jsontext import dumps
 from ocirun.lifecycle.delete import delete as delete_container
@@ -19,21 +21,27 @@ from ocirun.lifecycle.process import exit_code, open_pidfd
 from ocirun.lifecycle.store import Store
 from ocirun.waiting import Wait, drive, wait
 from ocirun_shim import events, log, sockets
-from ocirun_shim.messages.task_pb2 import DeleteResponse
+from ocirun_shim.messages.task_pb2 import DeleteRequest, DeleteResponse
 from ocirun_shim.options import RECORD
 from ocirun_shim.records import members, read_record, write_record
 from ocirun_shim.server import state_root
+from ocirun_shim.service import REMAINS
+from ocirun_shim.ttrpc import codes
+from ocirun_shim.ttrpc.client import ClientConnection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ocirun_shim.arguments import Arguments
 
 #: containerd's word for a status that nobody knows.
 UNKNOWN = 255
 _KILLED = 128 + 9
 _NANO = 1_000_000_000
-#: containerd gives `delete` five seconds.
-_PATIENCE = 4.0
+_CHUNK = 65536
+#: containerd gives `delete` five seconds; of these a shim that still lives gets some.
+_PATIENCE, _SHIMS_PATIENCE = 4.0, 2.0
 _REAPING, _PAUSE = 0.2, 0.005
 
 
@@ -51,17 +59,20 @@ class Exit:
 def delete(arguments: Arguments) -> bytes:
     """Removes the container and its socket; gives containerd.task.v2.DeleteResponse.
 
-    Can be repeated, and run twice at once.  Raises OcirunError or OSError for what cannot be removed;
+    A shim that still lives does it itself: it may be in the middle of something that would never end.  Can
+    be repeated, and run twice at once.  Raises OcirunError or OSError for what cannot be removed;
     containerd then keeps the bundle, and tries again when it starts next.
     """
+    until = time.monotonic() + _PATIENCE
     bundle = find_bundle(arguments)
     fd = _open_directory(bundle)
     try:
         if fd >= 0:  # one at a time, so that the second finds what the first has recorded
             sockets.lock(fd, bundle, _PATIENCE)
-        ended = _end(arguments, bundle)
+        paths = _socket_paths(arguments, bundle)
+        ended = _ended_by_shim(arguments.id, paths) or _end(arguments, bundle, until)
         events.replay(bundle, os.environ.get("TTRPC_ADDRESS", ""), arguments.namespace)
-        for path in _socket_paths(arguments, bundle):
+        for path in paths:
             sockets.remove_dead(path)
     finally:
         if fd >= 0:
@@ -87,13 +98,54 @@ def _open_directory(path: str) -> int:
         return -1
 
 
-def _end(arguments: Arguments, bundle: str) -> Exit:
+def _ended_by_shim(container: str, paths: Iterable[str]) -> Exit | None:
+    """What a living shim says of the end of its container; None where none lives, or it has no such one."""
+    for path in paths:
+        payload = ask(path, "Remove", DeleteRequest(id=container), _SHIMS_PATIENCE)
+        if payload is not None:
+            ended = DeleteResponse.FromString(payload)
+            when = ended.exited_at.seconds * _NANO + ended.exited_at.nanos
+            return Exit(ended.pid, ended.exit_status, when)
+    return None
+
+
+def ask(path: str, method: str, request: DeleteRequest, patience: float) -> bytes | None:
+    """The response of the shim that listens at ``path``; None where it does not answer, or refuses."""
+    client = ClientConnection()
+    client.call(REMAINS, method, request.SerializeToString())
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(patience)
+        try:
+            connection.connect(path)
+            connection.sendall(client.take())
+            while data := connection.recv(_CHUNK):
+                for answer in client.feed(data):
+                    return answer.payload if answer.code == codes.OK else None
+        except OSError:
+            return None
+    return None
+
+
+def _patiently(until: float) -> Callable[[Wait], tuple[int, ...]]:
+    """Waits as ``drive`` does, but not beyond ``until``: whoever waits for us does not either."""
+
+    def waiter(what: Wait) -> tuple[int, ...]:
+        moment = until if what.until is None else min(what.until, until)
+        ready = wait(Wait(what.reads, what.writes, moment))
+        if not ready and time.monotonic() >= until:
+            raise StateError("the container could not be deleted in time", hint="another one may be at it")
+        return ready
+
+    return waiter
+
+
+def _end(arguments: Arguments, bundle: str, until: float) -> Exit:
     """Kills and deletes the container, and tells how it ended."""
     store = Store(_state_root(bundle, arguments.namespace))
     entries = journal.read(store.directory(arguments.id), lenient=True)
     pidfd = open_pidfd(entries.pid, entries.start)
     try:
-        drive(delete_container(store, arguments.id, force=True))
+        drive(delete_container(store, arguments.id, force=True), _patiently(until))
         recorded = read_exit(bundle)
         if recorded or not entries.pid:
             return recorded or Exit(0, UNKNOWN, time.time_ns())

@@ -19,8 +19,7 @@ from ocirun_shim.connection import Connection, is_ours
 from ocirun_shim.events import Publisher
 from ocirun_shim.loop import Loop
 from ocirun_shim.orphans import Orphans
-from ocirun_shim.service import NAMES, TaskService
-from ocirun_shim.ttrpc import codes
+from ocirun_shim.service import TaskService
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +76,12 @@ class Server:
         self._listener = listener
         self._publisher = Publisher(self.loop, events, namespace)
         self.service = TaskService(
-            self.loop, self._publisher, namespace, state_root(namespace), self._shut_down
+            self.loop,
+            self._publisher,
+            namespace,
+            state_root(namespace),
+            keeping.pid if keeping else os.getpid(),
+            self._shut_down,
         )
         self._connections: set[Connection] = set()
         self._ending = False
@@ -118,10 +122,7 @@ class Server:
         return connection
 
     def _serve(self, service: str, method: str, payload: bytes, answer: Answer) -> None:
-        if service in NAMES:
-            self.service.call(method, payload, answer)
-        else:
-            answer.fail(codes.UNIMPLEMENTED, f"service {service}")
+        self.service.call(service, method, payload, answer)
 
     def _disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -197,12 +198,13 @@ class Server:
             log.warning("no container and no client: this shim ends")
             self._end()
 
-    def _shut_down(self, answer: Answer) -> None:
+    def _shut_down(self, answer: Answer | None) -> None:
         """Everything is told first: containerd removes the bundle when it sees us go."""
 
         def told() -> None:
             if not self._ending:
-                answer.send(Empty())
+                if answer is not None:
+                    answer.send(Empty())
                 self._end()
 
         self._publisher.when_idle(told)

@@ -7,13 +7,14 @@ the loop and are answered at its end.
 from __future__ import annotations
 
 import os
+import time
 
 from google.protobuf import empty_pb2
 from google.protobuf.message import DecodeError
 
 from ocirun.cgroup.stats import Stats
 from ocirun.lifecycle.store import Store
-from ocirun_shim import options
+from ocirun_shim import log, options
 from ocirun_shim.answers import Refused, fail
 from ocirun_shim.container import Container
 from ocirun_shim.messages import events_pb2 as events
@@ -60,26 +61,38 @@ _STATUS = {
 }
 _EMPTY = empty_pb2.Empty()
 _REMEMBERED = 16
+_KILLED = 128 + 9
 
 
 class TaskService:
-    """The containers of one shim; ``stop`` is called when Shutdown finds none left.
+    """The containers of one shim, whose pid is ``pid``; ``stop`` is called when the last has to go.
 
     ``root`` is the directory below which each container has its state directory.
     """
 
     def __init__(
-        self, loop: Loop, publisher: Publisher, namespace: str, root: str, stop: Callable[[Answer], None]
+        self,
+        loop: Loop,
+        publisher: Publisher,
+        namespace: str,
+        root: str,
+        pid: int,
+        stop: Callable[[Answer | None], None],
     ) -> None:
         self._loop = loop
         self._publisher = publisher
         self._namespace = namespace
         self._root = root
+        self._pid = pid
         self._stop = stop
         self.containers: dict[str, Container] = {}
         #: Those that are being created, or whose delete is on its way.
-        self._creating: set[str] = set()
+        self._creating: dict[str, Container] = {}
+        #: Those that `delete` removes while they are being created.
+        self._removing: dict[str, list[Answer]] = {}
         self._deleting: dict[str, list[Answer]] = {}
+        #: Those that `delete` removes.
+        self._removed: set[str] = set()
         #: The last answers of Delete: a client that lost one asks again.
         self._deleted: dict[str, pb.DeleteResponse] = {}
 
@@ -88,13 +101,14 @@ class TaskService:
         """Whether there is no container, and none on its way."""
         return not self.containers and not self._creating
 
-    def call(self, method: str, payload: bytes, answer: Answer) -> None:
+    def call(self, service: str, method: str, payload: bytes, answer: Answer) -> None:
         """Does one call of a client; every call is answered once."""
-        if method not in METHODS:
-            answer.fail(codes.UNIMPLEMENTED, f"method {method}")
+        methods = METHODS if service in NAMES else _REMAINS if service == REMAINS else None
+        if methods is None or method not in methods:
+            answer.fail(codes.UNIMPLEMENTED, f"service {service}" if methods is None else f"method {method}")
             return
         try:
-            response = METHODS[method](self, payload, answer)
+            response = methods[method](self, payload, answer)
         except Exception as error:  # noqa: BLE001 - the client is told
             fail(answer, error)
             return
@@ -143,7 +157,7 @@ class TaskService:
     def connect(self, request: pb.ConnectRequest, _: Answer) -> Message:
         """Who we are, and the pid of init, 0 where there is no such container: it is never refused."""
         container = self.containers.get(request.id)
-        return pb.ConnectResponse(shim_pid=os.getpid(), task_pid=container.init.pid if container else 0)
+        return pb.ConnectResponse(shim_pid=self._pid, task_pid=container.init.pid if container else 0)
 
     def stats(self, request: pb.StatsRequest, _: Answer) -> Message:
         """The numbers of the cgroup."""
@@ -170,22 +184,25 @@ class TaskService:
         container.owner = asked.owner
         if root != self._root:
             options.record(request.bundle, root)
-        self._creating.add(request.id)
+        self._creating[request.id] = container
 
         def created(error: BaseException | None) -> None:
-            self._creating.discard(request.id)
+            del self._creating[request.id]
             if error is not None:
                 fail(answer, error, "OCI runtime create failed")
+                self._never_created(request.id)
                 return
             self.containers[request.id] = container
             self._deleted.pop(request.id, None)
             self._publish_create(container, request)
             answer.send(pb.CreateTaskResponse(pid=container.init.pid))
+            for one in self._removing.pop(request.id, ()):
+                self._remove(container, one)
 
         try:
             container.create(options.root_mounts(request.rootfs), created)
         except Exception:
-            self._creating.discard(request.id)
+            self._creating.pop(request.id, None)
             raise
 
     def _publish_create(self, container: Container, request: pb.CreateTaskRequest) -> None:
@@ -219,17 +236,22 @@ class TaskService:
 
     def delete(self, request: pb.DeleteRequest, answer: Answer) -> Message | None:
         """Removes a stopped container or exec, and tells how it ended; asked again it says the same."""
-        if not request.exec_id and request.id in self._deleting:
-            self._deleting[request.id].append(answer)
-            return None
         if not request.exec_id and request.id in self._deleted:
             return self._deleted[request.id]
         container = self._find(request.id)
         if request.exec_id:
             self._delete_exec(container, request.exec_id, answer)
         else:
-            self._delete_init(container, answer)
+            self._delete_once(container, answer)
         return None
+
+    def _delete_once(self, container: Container, answer: Answer) -> None:
+        if container.id in self._deleting:
+            self._deleting[container.id].append(answer)
+        elif container.id in self._deleted:
+            answer.send(self._deleted[container.id])
+        else:
+            self._delete_init(container, answer)
 
     def _delete_init(self, container: Container, answer: Answer) -> None:
         self._deleting[container.id] = [answer]
@@ -270,12 +292,39 @@ class TaskService:
         )
         for answer in answers:
             answer.send(response)
+        if container.id in self._removed:
+            self._removed.discard(container.id)
+            if self.empty:
+                self._stop(None)
 
     def _remember(self, container: str, response: pb.DeleteResponse) -> None:
         """The oldest answer goes: the shim of a pod may see many containers."""
         self._deleted[container] = response
         if len(self._deleted) > _REMEMBERED:
             del self._deleted[next(iter(self._deleted))]
+
+    def remove(self, request: pb.DeleteRequest, answer: Answer) -> None:
+        """For `delete`: a container goes, whatever it is doing, and a shim that has no other one ends."""
+        creating = self._creating.get(request.id)
+        if creating is None:
+            self._remove(self._find(request.id), answer)
+        else:
+            self._removing.setdefault(request.id, []).append(answer)
+            creating.interrupt()
+
+    def _never_created(self, container: str) -> None:
+        removing = self._removing.pop(container, [])
+        for answer in removing:
+            answer.send(pb.DeleteResponse(exit_status=_KILLED, exited_at=to_timestamp(time.time_ns())))
+        if removing and self.empty:
+            self._stop(None)
+
+    def _remove(self, container: Container, answer: Answer) -> None:
+        container.interrupt()
+        if container.init.exit is None:
+            container.kill("", 9, True, lambda error: log.debug(f"kill {container.id}: {error}"))
+        self._removed.add(container.id)
+        container.init.when_told(lambda _: self._delete_once(container, answer))
 
     def shutdown(self, _: pb.ShutdownRequest, answer: Answer) -> Message | None:
         """Ends the shim where no container is left; the answer comes when every event was told."""
@@ -384,6 +433,10 @@ METHODS = {
     "Connect": _method(pb.ConnectRequest, TaskService.connect),
     "Shutdown": _method(pb.ShutdownRequest, TaskService.shutdown),
 }
+
+#: The service that `containerd-shim-ocirun-v2 delete` asks, and nobody else.
+REMAINS = "ocirun.shim.v1.Remains"
+_REMAINS = {"Remove": _method(pb.DeleteRequest, TaskService.remove)}
 
 
 def _process_info(pid: int, exec_id: str) -> pb.ProcessInfo:

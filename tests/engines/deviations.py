@@ -7,7 +7,6 @@ from __future__ import annotations
 
 _NOT_YET = "is not built yet"
 _LOSES = "loses the task with its exit status"
-_STUCK = "delete waits for a create that hangs, even when its caller is gone, and containerd for both"
 _EVENT = "loses the delete event when it is told to shut down before that is out"
 _SOCKET = "forgets the socket of a shim that was killed"
 
@@ -16,7 +15,6 @@ DEVIATIONS: dict[str, dict[str, str]] = {
     "ocirun": {
         "test_its_features_name_the_hooks": _NOT_YET,
         "test_metrics_count_huge_pages": _NOT_YET,
-        "test_containerd_killed_while_a_hook_runs[after]": _STUCK,
     },
     "runc": {
         "test_an_exit_while_containerd_is_down_is_not_lost": _LOSES,
@@ -38,9 +36,7 @@ RACES: dict[str, dict[str, str]] = {
 
 #: The test passes, but something may stay behind.
 MAY_LEAVE: dict[str, dict[str, str]] = {
-    "ocirun": {
-        "test_containerd_killed_while_a_hook_runs[before]": "the shim stays when told to end during create",
-    },
+    "ocirun": {},
     "runc": {
         "test_containerd_killed_while_it_starts_a_container": "forgets the cgroup",
     },
@@ -48,9 +44,7 @@ MAY_LEAVE: dict[str, dict[str, str]] = {
 
 #: The test passes, but something stays behind.
 LEAVES: dict[str, dict[str, str]] = {
-    "ocirun": {
-        "test_containerd_killed_while_a_hook_runs[after]": _STUCK,
-    },
+    "ocirun": {},
     "runc": {
         "test_two_containers_of_one_group_share_a_shim": "forgets the socket of a group",
         "test_a_killed_shim_does_no_harm_to_others": _SOCKET,

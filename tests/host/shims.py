@@ -134,13 +134,21 @@ def woken(container: str) -> Generator[int]:
     shim = the_shim(container)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect((Path(f"/proc/{shim}/cwd") / "address").read_text().removeprefix("unix://"))
-        observe.eventually(lambda: _workers(shim) != [], f"the shim of {container} is awake")
-        (pid,) = _workers(shim)
+        observe.eventually(lambda: workers(shim) != [], f"the shim of {container} is awake")
+        (pid,) = workers(shim)
         yield pid
 
 
-def _workers(shim: int) -> list[int]:
+def workers(shim: int) -> list[int]:
+    """The worker of a shim, as a list: it has none while it rests."""
     return [pid for pid in processes("ocirun-worker") if observe.status(pid)["PPid"] == str(shim)]
+
+
+def private_memory(pid: int) -> int:
+    """The kibibytes that a process has written to and shares with nobody."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("Private_Dirty:")]
+    return int(line.split()[1])
 
 
 def expect(count: int) -> None:
