@@ -77,12 +77,15 @@ class Execution:
     """A plan on its way: the helper's socket and process, init's pid and pidfd, the open slots.
 
     ``proof`` is what init said of its execve, b"" in a plan with await_start: there ``start`` hears it.
+    ``enter`` is the directory of a cgroup that the helper itself has to enter before it puts anybody there,
+    "" for none: one that was there before may have been killed once (helper_main.c, enter_cgroup).
     """
 
-    __slots__ = ("control", "pid", "pidfd", "proof", "slots", "stage")
+    __slots__ = ("control", "enter", "pid", "pidfd", "proof", "slots", "stage")
 
     def __init__(self) -> None:
         self.control: _socket.socket | None = None
+        self.enter = ""
         self.stage = 0
         self.pid = 0
         self.pidfd = -1
@@ -147,6 +150,7 @@ def _spawn(program: Program, execution: Execution, inheritance: Inheritance) -> 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     execution.control = _socket.socket(fileno=ours.detach())
     first = 3 + inheritance.preserve
+    enter = [f"{execution.enter}/cgroup.procs"] if execution.enter else []
     high: list[int] = []
     try:
         high.append(_above(theirs.detach(), first + 2))
@@ -157,7 +161,7 @@ def _spawn(program: Program, execution: Execution, inheritance: Inheritance) -> 
         places = [(high[0], first), (high[1], first + 1), *zip(high[3:], range(3), strict=False)]
         execution.stage = os.posix_spawn(
             f"/proc/self/fd/{high[2]}",
-            ["ocirun-init", str(inheritance.preserve)],
+            ["ocirun-init", str(inheritance.preserve), *enter],
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for fd, place in places],
             setsigmask=_ALL_SIGNALS,

@@ -164,7 +164,7 @@ def _execute(lock: Lock, document: Document, planned: Plan, options: CreateOptio
         writer.write(first)
         recorder = Recorder(writer, planned, document, options.warn)
         program = compile_plan(planned)
-        performers = _performers(options, writer)
+        performers = _performers(options, writer, execution)
         performers["run_hook"] = _hook_performer(document, first, execution)
         inheritance = Inheritance(options.preserve_fds, options.stdio)
         yield from execute(program, performers, recorder, execution, inheritance)
@@ -212,13 +212,15 @@ def _hook_performer(document: Document, first: dict[str, object], execution: Exe
     return hook
 
 
-def _performers(options: CreateOptions, writer: journal.Writer) -> dict[str, Performer]:
+def _performers(options: CreateOptions, writer: journal.Writer, execution: Execution) -> dict[str, Performer]:
     """The host's own steps."""
 
     def cgroup(step: Step, slots: dict[str, int]) -> Task[None]:
         del slots
         yield from ()
         made = make_cgroup(str(step.args[0]), str(step.args[1]))
+        if not made:
+            execution.enter = f"{step.args[0]!s}{step.args[1]!s}"
         writer.write({"cgroups_made": made})
 
     return {"make_cgroup": cgroup, "send_console": console_performer(options.console_socket)}

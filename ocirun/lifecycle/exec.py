@@ -92,13 +92,14 @@ class Executed:
 class Target:
     """A container that is to get one more process: its frozen config, its init and its cgroup (absolute)."""
 
-    __slots__ = ("cgroup", "config", "id", "pid", "start")
+    __slots__ = ("cgroup", "cgroup_was_there", "config", "id", "pid", "start")
 
     def __init__(self, container: str, config: Config, entries: Journal) -> None:
         self.id = container
         self.config = config
         self.pid = entries.pid
         self.start = entries.start
+        self.cgroup_was_there = not entries.cgroups_made
         self.cgroup = next(
             (
                 f"{trace.args[0]!s}{trace.args[1]!s}"
@@ -241,6 +242,8 @@ class _Witness(Observer):
 def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: str) -> Task[Executed]:
     planned = _plan(target, process, options, cgroup)
     execution = Execution()
+    if target.cgroup_was_there:
+        execution.enter = cgroup
     keep = ("console",) if options.foreground else ()
     witness = _Witness(planned, options.warn)
     inheritance = Inheritance(options.preserve_fds, options.stdio)

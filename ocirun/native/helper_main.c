@@ -80,6 +80,17 @@ static unsigned preserved(int argc, char **argv) {
     return count;
 }
 
+/* Up to Linux 6.18 clone3 puts nobody alive into a cgroup that was ever killed (cgroup.kill), unless the
+ * parent is in there: it compares the parent's cgroup before with that of the child after. */
+static void enter_cgroup(const char *procs) {
+    int fd = open(procs, O_WRONLY | O_CLOEXEC);
+
+    helper.step = 1;
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        fail_errno("write", procs);
+    close(fd);
+}
+
 int main(int argc, char **argv) {
     union verb_args args;
     struct record record;
@@ -90,6 +101,8 @@ int main(int argc, char **argv) {
     fill_stdio();
     make_arena();
     helper.umask = umask(0);
+    if (argc > 2)
+        enter_cgroup(argv[2]);
     while (plan_next(&helper.plan, &helper.at, &record)) {
         helper.step = record.step;
         if (!verb_decode(record.verb, &record.wire, &args))

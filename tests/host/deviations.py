@@ -39,6 +39,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_they_run_in_order_with_the_state_and_their_own_environment": "runs poststart hooks in create",
     },
     "crun": {
+        "test_a_cgroup_that_was_killed_once_serves_again": "the kernel kills its init at birth, each time",
         "test_they_run_in_order_with_the_state_and_their_own_environment": "tells create's hooks created",
         "test_a_failing_hook_fails_create_which_undoes_all_and_runs_poststop[prestart]": _NO_POSTSTOP,
         "test_a_failing_hook_fails_create_which_undoes_all_and_runs_poststop[createRuntime]": _NO_POSTSTOP,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +14,9 @@ from tests.host import observe
 from tests.host.bundles import Bundle
 from tests.host.runtimes import Runtime, new_id
 from tests.host.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def _cgroup(pid: int) -> str:
@@ -68,6 +73,25 @@ def test_a_cgroup_that_was_there_stays(ocirun: Runtime, bundle: Bundle, view: Vi
     ocirun.run(_path(bundle.args("true"), f"/{name}")).ok()
     assert (view.cgroup2 / name).is_dir()
     (view.cgroup2 / name).rmdir()
+
+
+@pytest.fixture
+def killed(view: View) -> Iterator[str]:
+    """The name of a cgroup that was killed when nobody was in it."""
+    name = new_id()
+    (view.cgroup2 / name).mkdir()
+    (view.cgroup2 / name / "cgroup.kill").write_text("1")
+    yield name
+    with contextlib.suppress(FileNotFoundError):  # the peers remove what they did not make
+        (view.cgroup2 / name).rmdir()
+
+
+def test_a_cgroup_that_was_killed_once_serves_again(runtime: Runtime, bundle: Bundle, killed: str) -> None:
+    container = runtime.create(_path(bundle.sleeping(), f"/{killed}"))
+    runtime.call("start", container.id).ok()
+    assert observe.cgroup(container.pid) == f"/{killed}"
+    assert runtime.call("exec", container.id, "/bin/echo", "hello").ok().stdout == "hello\n"
+    container.delete("--force").ok()
 
 
 @pytest.mark.parametrize("command", ["run", "delete"])
