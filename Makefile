@@ -14,11 +14,11 @@ HELPER  := ocirun/native/bin/ocirun-helper
 PROGRAMS := ocirun/native/bin/ocirun ocirun/native/bin/containerd-shim-ocirun-v2
 COMPILE := $(PY) ocirun/native/build.py && install -m 755 $(PROGRAMS) $(VENV)/bin
 
-.PHONY: help setup demo test build lint fmt generate clean
+.PHONY: help setup demo test bench-shim build lint fmt generate clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(VENV)/.installed $(HELPER) ## Install what is missing (apt packages, .venv) and build; cheap when nothing is
 
@@ -27,6 +27,9 @@ demo: setup ## Run a container with a network of its own, show its plan, and a b
 
 test: setup ## Run every test, the checks of style and types among them
 	$(VENV)/bin/pytest -n auto
+
+bench-shim: setup ## Compare the shim with containerd-shim-runc-v2, and write docs/bench-shim.md
+	$(PY) -m conformance.bench_shim --write
 
 build: setup ## Compile the native programs again
 	$(COMPILE)

@@ -18,13 +18,26 @@ CGROUP = "/sys/fs/cgroup"
 
 
 def main() -> None:
-    """Prints the host's number of this process when all is ready; returns at the end of standard input."""
+    """Prints the host's number of this process when all is ready; returns at the end of standard input.
+
+    With arguments it runs them as a command instead, and ends with its status.
+    """
     number = os.readlink("/proc/self")  # still the /proc of our caller
     _arrange()
+    if sys.argv[1:]:
+        sys.exit(_run(sys.argv[1:]))
     signal.signal(signal.SIGCHLD, _reap)
     print(number, flush=True)
     while os.read(0, 4096):
         pass
+
+
+def _run(command: list[str]) -> int:
+    process = subprocess.Popen(command)
+    while True:
+        pid, status = os.wait()  # orphans are reaped on the way
+        if pid == process.pid:
+            return os.waitstatus_to_exitcode(status)
 
 
 def _arrange() -> None:

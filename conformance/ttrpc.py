@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -94,6 +95,13 @@ class Client:
         if answer.code != OK:
             raise CallError(answer.code, answer.message)
         return response.FromString(answer.payload)
+
+    def drain(self) -> None:
+        """Waits until the server hangs up; raises TimeoutError."""
+        self._socket.settimeout(self.timeout)
+        with contextlib.suppress(ConnectionError):
+            while self._socket.recv(_CHUNK):
+                pass
 
     def _read(self, until: float) -> None:
         left = until - time.monotonic()

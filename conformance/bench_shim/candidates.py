@@ -1,0 +1,109 @@
+"""The shims that are compared, with the runtime below each."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.any_pb2 import Any
+from ocirun_shim.messages.runc_options_pb2 import Options
+
+from conformance import engines, peers
+
+OURS = "ocirun"
+#: What the bars are fractions of.
+BAR = "runc.v2 + runc"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """``program`` is the shim, ``runtime`` the program that it executes, None where it does all itself."""
+
+    name: str
+    program: Path
+    runtime: Path | None
+
+    def options(self) -> Any:
+        """What Create says of the runtime; empty for our own shim."""
+        packed = Any()
+        if self.runtime is not None:
+            packed.type_url = "containerd.runc.v1.Options"
+            packed.value = Options(binary_name=str(self.runtime)).SerializeToString()
+        return packed
+
+
+class MissingPeerError(Exception):
+    """A program that we are compared with cannot be had; the message says why."""
+
+
+def candidates() -> list[Candidate]:
+    """Ours and the two others; raises MissingPeerError."""
+    engine = engines.engine("sid")
+    runc, crun = peers.peer("runc"), peers.peer("crun")
+    if engine is None or runc is None or crun is None:
+        raise MissingPeerError(engines.reason("sid") or peers.reason("runc") or peers.reason("crun"))
+    theirs = engine.programs / "containerd-shim-runc-v2"
+    return [
+        Candidate(OURS, Path(sys.executable).parent / "containerd-shim-ocirun-v2", None),
+        Candidate(BAR, theirs, runc),
+        Candidate("runc.v2 + crun", theirs, crun),
+    ]
+
+
+def versions(found: list[Candidate]) -> dict[str, str]:
+    """What stands beside every figure."""
+    told = {one.name: _version(one) for one in found}
+    told["Python"] = platform.python_version()
+    told["Linux"] = platform.release()
+    told["processors"] = str(len(_processors()))
+    return told
+
+
+def _version(candidate: Candidate) -> str:
+    shim = _first("Version:", (str(candidate.program), "-v"))
+    if candidate.runtime is None:
+        return shim
+    words = subprocess.run((candidate.runtime, "--version"), capture_output=True, text=True, check=True)
+    return f"shim of containerd {shim}, {' '.join(words.stdout.split()[:3])}"
+
+
+def _first(label: str, command: tuple[str, ...]) -> str:
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return next((line.partition(label)[2].strip() for line in lines if label in line), "?")
+
+
+def _processors() -> list[str]:
+    return [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")]
+
+
+def write_bundle(bundle: Path, rootfs: Path, *args: str) -> None:
+    """A bundle as containerd makes one: config.json, and the FIFO of the log.  It mounts no cgroup2."""
+    bundle.mkdir(parents=True)
+    namespaces = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")]
+    mounts = [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "ro"]},
+    ]
+    config = {
+        "ociVersion": "1.2.0",
+        "process": {"user": {"uid": 0, "gid": 0}, "args": list(args), "env": ["PATH=/bin"], "cwd": "/"},
+        "root": {"path": str(rootfs), "readonly": True},
+        "mounts": mounts,
+        "linux": {"namespaces": namespaces, "cgroupsPath": f"/{bundle.parent.name}/{bundle.name}"},
+    }
+    (bundle / "config.json").write_text(json.dumps(config))
+
+
+def make_root(rootfs: Path) -> None:
+    """A root file system with a static busybox."""
+    for name in ("bin", "dev", "proc", "sys"):
+        (rootfs / name).mkdir(parents=True)
+    shutil.copy2("/bin/busybox", rootfs / "bin/busybox")
+    for applet in ("sleep", "true"):
+        (rootfs / "bin" / applet).symlink_to("busybox")
