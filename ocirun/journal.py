@@ -3,7 +3,7 @@
 One JSON object a line, appended, in ``journal`` of the state directory.  The first line is the head: version,
 id, bundle, rootfs, creation time, annotations.  Then ``{"step": N, "undo": VERB, "args": [...]}`` for each
 step that leaves a trace, and events: ``{"cgroups_made": N}``, ``{"born": PID, "start": TICKS}``,
-``{"created": true}`` and ``{"started": true}``.
+``{"hook": PID, "start": TICKS}``, ``{"created": true}`` and ``{"started": true}``.
 A crash can cut the last line short; what was cut had not begun.
 """
 
@@ -48,16 +48,18 @@ class Journal:
     """What a journal says: the head, the traces in the order they were made, and how far the container came.
 
     ``pid`` is 0 and ``start`` "" before init was born; ``start`` is its start time in clock ticks after boot,
-    as /proc/PID/stat has it: with it a pid that was used again is told apart (proc_pid_stat(5)).
+    as /proc/PID/stat has it: with it a pid that was used again is told apart (proc_pid_stat(5)).  ``hook`` is
+    the same of the last hook that was run.
     """
 
-    __slots__ = ("cgroups_made", "created", "head", "pid", "start", "started", "traces")
+    __slots__ = ("cgroups_made", "created", "head", "hook", "pid", "start", "started", "traces")
 
     def __init__(self) -> None:
         self.head: dict[str, object] = {}
         self.traces: list[Trace] = []
         self.pid = 0
         self.start = ""
+        self.hook = (0, "")
         #: How many directories make_cgroup made, from the last one up; -1 where it did not come to tell.
         self.cgroups_made = -1
         self.created = False
@@ -83,6 +85,8 @@ class Journal:
             self.traces.append(Trace(int(str(entry["step"])), str(entry["undo"]), tuple(args)))
         elif "born" in entry:
             self.pid, self.start = int(str(entry["born"])), str(entry["start"])
+        elif "hook" in entry:
+            self.hook = (int(str(entry["hook"])), str(entry["start"]))
         elif "cgroups_made" in entry:
             self.cgroups_made = int(str(entry["cgroups_made"]))
         elif "version" in entry:

@@ -39,6 +39,15 @@ class Stats:
             return NO_LIMIT
         return int(text) if text.isdigit() else 0
 
+    def page_sizes(self) -> list[str]:
+        """The sizes of huge pages that are counted, as the kernel writes them (hugetlb.SIZE.current)."""
+        try:
+            names = os.listdir(self._where)
+        except OSError:
+            return []
+        fields = [name.split(".") for name in names if name.startswith("hugetlb.")]
+        return sorted(one[1] for one in fields if len(one) == 3 and one[2] == "current")
+
     def has(self, name: str) -> bool:
         """Whether there is a file of that name: its controller is enabled."""
         return os.path.exists(f"{self._where}/{name}")

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 _PACKET = 16384
 #: Signals the helper must not die of, though the terminal or the caller sends them to the whole group: all.
 _ALL_SIGNALS = frozenset(range(1, 65)) - {9, 19, 32, 33}
-_PATIENCE = 10.0
+#: Seconds for a helper to end by itself, and where it has to: it may hang in a mount.
+_PATIENCE, _SHORT = 10.0, 0.5
 
 
 class Observer:
@@ -128,8 +129,10 @@ def execute(
     for index, step in program.records:
         observer.before(index, step)
     _spawn(program, execution, inheritance or Inheritance())
+    patience = _SHORT
     try:
         yield from _follow(program, performers, observer, execution)
+        patience = _PATIENCE
     except GeneratorExit:
         execution.stage = 0  # nobody waits for us any more: it ends by itself when it finds its socket closed
         raise
@@ -138,7 +141,7 @@ def execute(
         raise
     finally:
         execution.hang_up()
-        yield from _reap_stage(execution, observer)
+        yield from _reap_stage(execution, observer, patience)
 
 
 def _spawn(program: Program, execution: Execution, inheritance: Inheritance) -> None:
@@ -244,7 +247,7 @@ def _await_birth(execution: Execution, observer: Observer) -> Task[None]:
     if execution.pid or control is None:
         return
     control.shutdown(_socket.SHUT_WR)
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _SHORT
     while (yield Wait(reads=(control.fileno(),), until=until)):
         packet, fds = _receive(control)
         if packet and wire.Report(packet).kind == wire.BORN:
@@ -286,7 +289,7 @@ def _meet(
         raise _killed(execution) from error
 
 
-def _reap_stage(execution: Execution, observer: Observer) -> Task[None]:
+def _reap_stage(execution: Execution, observer: Observer, patience: float) -> Task[None]:
     """Waits for the stage: it ends by itself after BORN, DONE or FAILED, and when nobody listens any more.
 
     One that does not is killed; one that hangs in the kernel (a mount that waits for a server) is left.
@@ -297,10 +300,10 @@ def _reap_stage(execution: Execution, observer: Observer) -> Task[None]:
     pidfd = os.pidfd_open(stage)
     ended: tuple[int, ...] = ()
     try:
-        ended = yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
+        ended = yield Wait(reads=(pidfd,), until=time.monotonic() + patience)
         if not ended:
             os.kill(stage, 9)
-            ended = yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
+            ended = yield Wait(reads=(pidfd,), until=time.monotonic() + patience)
         if not ended:
             observer.warning(0, f"the helper, pid {stage}, was killed and hangs in the kernel")
     finally:

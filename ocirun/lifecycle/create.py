@@ -165,7 +165,7 @@ def _execute(lock: Lock, document: Document, planned: Plan, options: CreateOptio
         recorder = Recorder(writer, planned, document, options.warn)
         program = compile_plan(planned)
         performers = _performers(options, writer, execution)
-        performers["run_hook"] = _hook_performer(document, first, execution)
+        performers["run_hook"] = _hook_performer(document, first, execution, writer)
         inheritance = Inheritance(options.preserve_fds, options.stdio)
         yield from execute(program, performers, recorder, execution, inheritance)
         writer.write({"created": True})
@@ -197,7 +197,9 @@ def _end_init(execution: Execution, planned: Plan) -> Task[None]:
                 yield from end(pidfd)
 
 
-def _hook_performer(document: Document, first: dict[str, object], execution: Execution) -> Performer:
+def _hook_performer(
+    document: Document, first: dict[str, object], execution: Execution, writer: journal.Writer
+) -> Performer:
     """Runs the hooks of create; the module is loaded only for a container that has some."""
 
     def hook(step: Step, slots: dict[str, int]) -> Task[None]:
@@ -207,7 +209,8 @@ def _hook_performer(document: Document, first: dict[str, object], execution: Exe
         kind, number = str(step.args[0]), int(str(step.args[1]))
         hooks = document.config.get("hooks", {})
         listed = hooks.get("prestart", []) if kind == "prestart" else hooks.get("createRuntime", [])
-        yield from run_hook(kind, number, listed[number], state_for(first, "creating", execution.pid))
+        state = state_for(first, "creating", execution.pid)
+        yield from run_hook(kind, number, listed[number], state, writer)
 
     return hook
 

@@ -18,7 +18,7 @@ from ocirun.errors import Fault, HookError
 from ocirun.executor.sealed import sealed
 from ocirun.files import read_file
 from ocirun.jsontext import dumps
-from ocirun.lifecycle.process import is_dead
+from ocirun.lifecycle.process import is_dead, look
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ocirun_spec.types import Config, Hook
 
+    from ocirun.journal import Writer
     from ocirun.waiting import Task
 
     Kind: TypeAlias = Literal["prestart", "createRuntime", "poststart", "poststop"]
@@ -60,10 +61,15 @@ def frozen(directory: str) -> Config:
     return config
 
 
-def run_hooks(config: Config, kind: Kind, state: Mapping[str, object]) -> Task[None]:
-    """Runs all hooks of one kind in their order; raises HookError at the first that fails."""
+def run_hooks(
+    config: Config, kind: Kind, state: Mapping[str, object], writer: Writer | None = None
+) -> Task[None]:
+    """Runs all hooks of one kind in their order; raises HookError at the first that fails.
+
+    The journal of ``writer`` is told of each, so that a delete after our death can end it.
+    """
     for number, hook in enumerate(_listed(config, kind)):
-        yield from run_hook(kind, number, hook, state)
+        yield from run_hook(kind, number, hook, state, writer)
 
 
 def run_poststop(config: Config, state: Mapping[str, object], warn: Callable[[Fault], None]) -> Task[None]:
@@ -80,14 +86,18 @@ def _listed(config: Config, kind: Kind) -> list[Hook]:
     return config.get("hooks", {}).get(kind, [])
 
 
-def run_hook(kind: str, number: int, hook: Hook, state: Mapping[str, object]) -> Task[None]:
-    """Runs one hook to its end; ``number`` is its place in the list of its ``kind``.
+def run_hook(
+    kind: str, number: int, hook: Hook, state: Mapping[str, object], writer: Writer | None = None
+) -> Task[None]:
+    """Runs one hook to its end; ``number`` is its place in the list of its ``kind``, ``writer`` as above.
 
     Raises HookError when it cannot be executed, fails, or takes longer than its timeout; none of its
     processes is left then.
     """
     running = _Running(kind, number, hook, state)
     try:
+        if writer is not None:
+            running.record(writer)
         in_time = yield from running.follow()
     except GeneratorExit:
         running.kill()
@@ -152,6 +162,12 @@ class _Running:
         finally:
             for fd in high:
                 os.close(fd)
+
+    def record(self, writer: Writer) -> None:
+        """Writes its pid and start time to the journal."""
+        process = look(self._pid)
+        if process is not None:
+            writer.write({"hook": self._pid, "start": process.start})
 
     def follow(self) -> Task[bool]:
         """Reads what it prints until it has ended; False when its time is over before.

@@ -71,13 +71,16 @@ def _poststart(lock: Lock, entries: journal.Journal) -> Task[None]:
     from ocirun.lifecycle.hooks import frozen, run_hooks, state_for
     from ocirun.lifecycle.undo import despite, undo
 
+    writer = journal.Writer(lock.path)
     try:
         state = state_for(entries.head, RUNNING, entries.pid)
-        yield from run_hooks(frozen(lock.path), "poststart", state)
+        yield from run_hooks(frozen(lock.path), "poststart", state, writer)
     except BaseException as error:
         notes = error.add_note
         yield from despite(error, "deleting", undo(lock, warn=lambda fault: notes(fault.rule)))
         raise
+    finally:
+        writer.close()
 
 
 def _wrong_status(status: str) -> StateError:

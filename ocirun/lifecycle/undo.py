@@ -67,6 +67,7 @@ def undo(lock: Lock, *, lenient: bool = False, warn: Callable[[Fault], None] = i
     what cannot be undone; the state directory then stays, so that it can be tried again.
     """
     entries = journal.read(lock.path, lenient=lenient)
+    _end_hook(entries)
     if entries.cgroups_made < 0:
         # make_cgroup did not come to its end, so nobody of ours is in there: who is, must not be killed
         for where, parents in _cgroups(entries):
@@ -82,6 +83,23 @@ def undo(lock: Lock, *, lenient: bool = False, warn: Callable[[Fault], None] = i
     config = frozen(lock.path)
     lock.remove()
     yield from run_poststop(config, state_for(entries.head, "stopped", 0), warn)
+
+
+def _end_hook(entries: Journal) -> None:
+    """Kills the hook, with its process group, that whoever ran it did not live to wait for."""
+    pid, start = entries.hook
+    if entries.head.get("pids") != pid_namespace():
+        return
+    pidfd = open_pidfd(pid, start)
+    if pidfd < 0:
+        return
+    try:
+        if not is_dead(pidfd):
+            os.killpg(pid, _SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
 
 
 def _gone(entries: Journal) -> Task[None]:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from ocirun.planner.draft import Draft
 
+#: The hooks that are run.
+HOOKS = ("prestart", "createRuntime", "poststart", "poststop")
+
 #: Members of the specification that no plan has a step for, and where their part is.
 NOT_PLANNED: dict[str, str] = {
     "/ociVersion": "the reader of the config judges it",
     "/annotations": "they are kept in the state of the container",
-    **{
-        f"/hooks/{kind}/*/timeout": "the lifecycle, which runs the hooks, keeps it"
-        for kind in ("prestart", "createRuntime", "poststart", "poststop")
-    },
+    **{f"/hooks/{kind}/*/timeout": "the lifecycle, which runs the hooks, keeps it" for kind in HOOKS},
 }
 
 _ELSEWHERE = "belongs to another platform"

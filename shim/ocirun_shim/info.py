@@ -26,12 +26,12 @@ def runtime_info() -> bytes:
     The options on standard input change nothing of it, and are not read.
     """
     from ocirun.jsontext import dumps
+    from ocirun.planner.scope import HOOKS
     from ocirun_shim.messages.types_pb2 import RuntimeInfo
 
     info = RuntimeInfo(name=_NAME)
     info.version.version = ocirun.__version__
     info.features.type_url = _FEATURES
-    info.features.value = dumps(
-        {"ociVersionMin": _OLDEST_SPEC, "ociVersionMax": ocirun.SPEC_VERSION}
-    ).encode()
+    features = {"ociVersionMin": _OLDEST_SPEC, "ociVersionMax": ocirun.SPEC_VERSION, "hooks": [*HOOKS]}
+    info.features.value = dumps(features).encode()
     return info.SerializeToString()

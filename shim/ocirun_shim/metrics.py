@@ -28,6 +28,7 @@ def metrics(where: str) -> pb.Metrics | None:
         memory_events=pb.MemoryEvents(**_known(pb.MemoryEvents, stats.keyed("memory.events"))),
         rdma=pb.RdmaStat(current=_rdma(stats, "rdma.current"), limit=_rdma(stats, "rdma.max")),
         io=_io(stats),
+        hugetlb=[_huge_pages(stats, size) for size in stats.page_sizes()],
     )
     cpu = stats.keyed("cpu.stat")
     answer.cpu.CopyFrom(pb.CPUStat(**{name: cpu.get(name, 0) for name in _CPU}, psi=_psi(stats, "cpu")))
@@ -78,6 +79,15 @@ def _io(stats: Stats) -> pb.IOStat:
         numbers = {name: int(pairs.get(name, 0)) for name in names}
         entries.append(pb.IOEntry(major=int(major), minor=int(minor), **numbers))
     return pb.IOStat(usage=entries, psi=_psi(stats, "io"))
+
+
+def _huge_pages(stats: Stats, size: str) -> pb.HugeTlbStat:
+    return pb.HugeTlbStat(
+        pagesize=size,
+        current=stats.number(f"hugetlb.{size}.current"),
+        max=stats.number(f"hugetlb.{size}.max"),
+        failcnt=stats.keyed(f"hugetlb.{size}.events").get("max", 0),
+    )
 
 
 def _rdma(stats: Stats, name: str) -> list[pb.RdmaEntry]:

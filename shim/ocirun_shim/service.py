@@ -62,6 +62,7 @@ _STATUS = {
 _EMPTY = empty_pb2.Empty()
 _REMEMBERED = 16
 _KILLED = 128 + 9
+_LAST_SIGNAL = 64
 
 
 class TaskService:
@@ -175,6 +176,8 @@ class TaskService:
         """Creates a container; it waits for Start."""
         if request.id in self.containers or request.id in self._creating:
             raise Refused(codes.ALREADY_EXISTS, f"container {request.id}: already exists")
+        if not request.bundle.startswith("/"):
+            raise Refused(codes.INVALID_ARGUMENT, f"the bundle {request.bundle!r} is no absolute path")
         if request.checkpoint:
             raise Refused(codes.UNIMPLEMENTED, "restoring a checkpoint is not built yet")
         asked = options.read(request.options)
@@ -338,6 +341,8 @@ class TaskService:
     def exec(self, request: pb.ExecProcessRequest, _: Answer) -> Message:
         """Notes a process to run in a container; Start runs it."""
         container = self._find(request.id)
+        if not request.exec_id:
+            raise Refused(codes.INVALID_ARGUMENT, "an exec needs an id of its own")
         spec = options.process(request.spec, terminal=request.terminal)
         streams = Streams(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         container.add_exec(request.exec_id, spec, streams)
@@ -352,6 +357,8 @@ class TaskService:
             else:
                 answer.send(_EMPTY)
 
+        if request.signal > _LAST_SIGNAL:
+            raise Refused(codes.INVALID_ARGUMENT, f"invalid signal {request.signal}")
         self._find(request.id).kill(request.exec_id, request.signal, request.all, killed)
 
     def close_io(self, request: pb.CloseIORequest, _: Answer) -> Message:

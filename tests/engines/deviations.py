@@ -5,17 +5,13 @@ A key is the name of a test function, or that and the ids of its other parameter
 
 from __future__ import annotations
 
-_NOT_YET = "is not built yet"
 _LOSES = "loses the task with its exit status"
 _EVENT = "loses the delete event when it is told to shut down before that is out"
 _SOCKET = "forgets the socket of a shim that was killed"
 
 #: The test fails.
 DEVIATIONS: dict[str, dict[str, str]] = {
-    "ocirun": {
-        "test_its_features_name_the_hooks": _NOT_YET,
-        "test_metrics_count_huge_pages": _NOT_YET,
-    },
+    "ocirun": {},
     "runc": {
         "test_an_exit_while_containerd_is_down_is_not_lost": _LOSES,
         "test_the_exit_event_of_the_time_without_containerd_comes": _LOSES,

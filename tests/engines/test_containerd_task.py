@@ -125,7 +125,7 @@ def test_the_runtime_introduces_itself(scene: Scene) -> None:
 def test_its_features_name_the_hooks(scene: Scene) -> None:
     done = scene.containerd.ctr("plugins", "inspect-runtime", "--runtime", scene.runtime).ok()
     features = cast("dict[str, object]", cast("dict[str, object]", json.loads(done.stdout))["Features"])
-    assert "startContainer" in cast("list[str]", features.get("hooks", []))
+    assert "createRuntime" in cast("list[str]", features.get("hooks", []))
 
 
 def test_the_shim_tells_its_version(scene: Scene) -> None:

@@ -24,7 +24,7 @@ from ocirun.waiting import Wait, drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirun.executor.run import Performer
+    from ocirun.executor.run import Execution, Performer
     from ocirun.waiting import Task
 
 #: No plan is so long that a step of it has this index.
@@ -64,8 +64,10 @@ def main(what: str, root: str, container: str, bundle: str, index: str) -> None:
             sys.exit(0)
         return with_fault(program, int(index), what)
 
-    def with_die(options: creation.CreateOptions, writer: Writer) -> dict[str, Performer]:
-        return {**performers(options, writer), "die": _die}
+    def with_die(
+        options: creation.CreateOptions, writer: Writer, execution: Execution
+    ) -> dict[str, Performer]:
+        return {**performers(options, writer, execution), "die": _die}
 
     setattr(creation, "compile_plan", compiled)  # noqa: B010 - the name is not exported
     setattr(creation, "_performers", with_die)  # noqa: B010

@@ -40,6 +40,8 @@ STATE = Path("/run/containerd/ocirun") / shims.NAMESPACE
 PATIENCE = 20.0
 #: An answer from memory that takes so many seconds was held up.
 HELD_UP = 3.0
+#: Seconds that containerd gives `delete` (io.containerd.timeout.shim.cleanup).
+CONTAINERDS_PATIENCE = 5.0
 
 
 class Task:
@@ -195,6 +197,17 @@ class Serving:
         path = str(self.ours.scratch / f"fifo{next(self._names)}")
         os.mkfifo(path)
         return path
+
+    def deleted_in_time(self, task: Task) -> pb.DeleteResponse:
+        """What `delete` answers, which must come before containerd would kill it."""
+        flags = ("-bundle", str(task.bundle.path))
+        with self.ours.popen(task.id, "delete", flags=flags) as process:
+            try:
+                out, err = process.communicate(b"", CONTAINERDS_PATIENCE)
+            finally:
+                process.kill()
+        assert (process.returncode, err) == (0, b"")
+        return pb.DeleteResponse.FromString(out)
 
     def clean_up(self) -> None:
         """Kills the shims and runs `delete` for every container, as containerd does."""

@@ -135,6 +135,19 @@ def test_a_server_survives_whatever_comes(data: bytes, places: list[int]) -> Non
     assert server.unanswered == set(calls)
 
 
+@given(GARBAGE, st.lists(st.integers(0, 400)))
+def test_a_server_that_is_handed_over_goes_on_as_if_nothing_was(data: bytes, places: list[int]) -> None:
+    stays, moves = ServerConnection(), ServerConnection()
+    for piece in cut(data, places):
+        assert [call.stream for call in stays.feed(piece)] == [call.stream for call in moves.feed(piece)]
+        assert stays.take() == moves.take()
+        if moves.rests:
+            last, unanswered = moves.save()
+            moves = ServerConnection()
+            moves.restore(last, unanswered)
+    assert stays.unanswered == moves.unanswered
+
+
 @pytest.mark.parametrize(
     ("sent", "codes_of_answers"),
     [
