@@ -243,7 +243,7 @@ def read_input(content: bytes, arguments: Arguments) -> tuple[BootstrapParams | 
 def _group(bundle: str) -> str:
     """The group that the annotations of the config name, "" without one; its faults are for Create to say."""
     try:
-        text = read_file(f"{bundle}/config.json")
+        text = read_file(f"{bundle}/config.json", os.O_NONBLOCK)  # a FIFO would be waited for
         if b"\\u" not in text and not any(name.encode() in text for name in _GROUPS):
             return ""  # spares the reading of a long config
         config = loads(text)

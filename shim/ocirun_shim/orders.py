@@ -77,6 +77,7 @@ class Desk:
 
 def _nurse(taking: _socket.socket) -> NoReturn:
     """Takes orders until nobody can place one; shims that end are reaped by the kernel (SIGCHLD ignored)."""
+    kernel.set_comm("ocirun-nursery")
     if taking.fileno() == process.LISTENER:  # which every shim puts its own socket at
         taking = _socket.socket(fileno=os.dup(taking.detach()))
     kernel.close_all_but({taking.fileno()})

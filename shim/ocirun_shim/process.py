@@ -113,6 +113,7 @@ def _work(task: Task, keeping: Keeping, fds: list[int]) -> NoReturn:
             os._exit(1)
         set_comm("ocirun-worker")
         os.umask(task.umask)
+        os.environ.clear()
         os.environ.update(task.variables)
         if not fds:
             log.write_to(open_log())

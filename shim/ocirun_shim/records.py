@@ -29,7 +29,7 @@ def write_record(bundle: str, name: str, text: str) -> None:
 def read_record(bundle: str, name: str) -> object:
     """The value of the JSON file ``name`` of the bundle; None where there is none, or it is no JSON."""
     try:
-        return loads(read_file(f"{bundle}/{name}"))
+        return loads(read_file(f"{bundle}/{name}", os.O_NONBLOCK | os.O_NOFOLLOW))
     except (OSError, ValueError):
         return None
 

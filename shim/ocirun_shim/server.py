@@ -47,6 +47,8 @@ ROOT = "/run/containerd/ocirun"
 _FLUSH_SECONDS = 2.0
 #: How long a shim outlives its last connection for events that nobody has taken.
 _LINGER_SECONDS = 300.0
+#: How long to accept nobody when no descriptor is left.
+_NO_DESCRIPTOR = 0.1
 #: How long nothing must happen before a worker hands over: at first, and at most, when it is woken often.
 _PATIENCE, _MOST_PATIENCE = 1.0, 10.0
 #: Woken again within so many times that patience, it was too short.
@@ -107,8 +109,10 @@ class Server:
     def _accept(self) -> None:
         try:
             accepted, _ = self._listener.accept()
-        except OSError as error:  # EMFILE, or it hung up again
+        except OSError as error:  # EMFILE, or it hung up again; it would be told again at once
             log.debug(f"accept: {error.strerror}")
+            self._watch.change(0)
+            self.loop.call_at(self.loop.now() + _NO_DESCRIPTOR, lambda: self._watch.change(select.EPOLLIN))
             return
         if not is_ours(accepted):
             log.warning("a client of another user was turned away")

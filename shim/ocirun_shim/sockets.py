@@ -29,7 +29,7 @@ else:  # hashlib would load OpenSSL into every shim
 DIRECTORY = "/run/containerd/s"
 
 _LONGEST = 106  # containerd's own limit; sun_path holds 107 and a null byte (unix(7))
-_BACKLOG = 128
+_BACKLOG = 4096  # as far as net.core.somaxconn lets (listen(2))
 _PATIENCE, _PAUSE = 10.0, 0.002
 
 

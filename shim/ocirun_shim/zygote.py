@@ -99,16 +99,16 @@ class Zygote:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         close_all_but({self.listener.fileno(), self.versions.reader, self.versions.writer})
+        set_comm("ocirun-zygote")
+        name_process("ocirun-zygote")
+        os.environ.clear()
         self.desk = Desk()
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._woken = reader
         for signum in HANDLED:
             signal.signal(signum, self._signalled)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        os.environ.clear()
         become_subreaper()
-        set_comm("ocirun-zygote")
-        name_process("ocirun-zygote")
         self.listener.setblocking(False)
 
     def _signalled(self, signum: int, _frame: object) -> None:
@@ -117,8 +117,8 @@ class Zygote:
 
     def _pause(self, childless: bool) -> float:
         """Seconds to wait at most: until it is idle for too long, or time to look at the socket."""
-        if not childless:
-            return _LOOK_WHEN_IDLE
+        if not childless:  # the nursery reaps by itself: nobody tells when its last shim has ended
+            return min(_LOOK_WHEN_IDLE, self.idle)
         return max(0.0, min(_LOOK_WHEN_IDLE, self._last + self.idle - time.monotonic()))
 
     def _is_over(self, childless: bool) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 _LOSES = "loses the task with its exit status"
 _EVENT = "loses the delete event when it is told to shut down before that is out"
+_OVER = "may write one stream over the other where both go into one file"
 _SOCKET = "forgets the socket of a shim that was killed"
 
 #: The test fails.
@@ -27,6 +28,7 @@ RACES: dict[str, dict[str, str]] = {
         "test_the_container_exits_after_its_executed_programs": _EVENT,
         "test_a_container_that_ends_at_once_has_every_event_ten_times_over": _EVENT,
         "test_events_come_after_a_restart": _EVENT,
+        "test_both_streams_go_into_one_log_file": _OVER,
     },
 }
 

@@ -146,7 +146,7 @@ def test_an_exec_lives_on_and_leaves_no_zombie(served: Serving, fds: dict[str, i
     task = served.running()
     paths = streams(served, fds, "stdin")
     spec = Any(type_url="process", value=b'{"cwd": "/", "args": ["/bin/sh", "-c", "read x; exit 9"]}')
-    request = pb.ExecProcessRequest(id=task.id, exec_id="e1", spec=spec, **paths)
+    request = pb.ExecProcessRequest(id=task.id, exec_id="e1", spec=spec, stdin=paths["stdin"])
     task.call("Exec", request, Empty)
     task.call("Start", pb.StartRequest(id=task.id, exec_id="e1"), pb.StartResponse)
     keeper = rested(task)
