@@ -194,7 +194,7 @@ def test_the_config_of_create_counts_not_what_became_of_the_bundle(
     runtime: Runtime, bundle: Bundle, scratch: Path
 ) -> None:
     log = scratch / "log"
-    add_hook(bundle.args("true"), "poststop", f"echo old >> {log}")
+    add_hook(bundle.args("true"), "poststop", f"cat >/dev/null; echo old >> {log}")
     container = runtime.create(bundle)
     bundle.drop("hooks").write()
     container.start()
