@@ -8,45 +8,11 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 
-#ifndef SYS_open_tree
-#define SYS_open_tree  428
-#define SYS_move_mount 429
-#define SYS_fsopen     430
-#define SYS_fsconfig   431
-#define SYS_fsmount    432
-#endif
-#ifndef SYS_clone3
-#define SYS_clone3 435
-#endif
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
-#ifndef SYS_openat2
-#define SYS_openat2 437
-#endif
-#ifndef SYS_faccessat2
-#define SYS_faccessat2 439
-#endif
-#ifndef SYS_mount_setattr
-#define SYS_mount_setattr 442
-#endif
-
-#ifndef AT_EMPTY_PATH
-#define AT_EMPTY_PATH 0x1000
-#endif
-#ifndef AT_RECURSIVE
-#define AT_RECURSIVE 0x8000
-#endif
-#ifndef AT_EACCESS
-#define AT_EACCESS 0x200
-#endif
-
 /* openat2(2) */
 struct kernel_open_how {
     uint64_t flags, mode, resolve;
 };
 enum {
-    IN_ROOT_NO_XDEV = 0x01,
     IN_ROOT_NO_MAGICLINKS = 0x02,
     IN_ROOT_NO_SYMLINKS = 0x04,
     IN_ROOT_BENEATH = 0x08,

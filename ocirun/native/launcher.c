@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,23 +24,8 @@
 
 #define FIXED_ARGUMENTS 6
 
-extern char **environ;
-
-void say(const char *text) {
-    if (write(STDERR_FILENO, text, strlen(text)) < 0)
-        return;
-}
-
 static int fail(const char *operation, const char *path) {
-    const char *why = strerror(errno);
-
-    say("ocirun: ");
-    say(operation);
-    say(" ");
-    say(path);
-    say(": ");
-    say(why);
-    say("\n");
+    dprintf(STDERR_FILENO, "ocirun: %s %s: %s\n", operation, path, strerror(errno));
     return 1;
 }
 

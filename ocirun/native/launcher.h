@@ -5,5 +5,3 @@
 int ask_zygote(int argc, char **argv, const char *directory);
 /* Whether a variable stays: a process that lives long must not carry containerd's secrets. */
 int is_passed(const char *variable);
-/* Writes text to standard error. */
-void say(const char *text);

@@ -31,8 +31,6 @@ static const char *const passed[] = {
 static const char *const namespaces[] = {"/proc/self/ns/user", "/proc/self/ns/mnt", "/proc/self/ns/net",
                                          "/proc/self/ns/pid"};
 
-extern char **environ;
-
 int is_passed(const char *variable) {
     for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++)
         if (strncmp(variable, passed[i], strlen(passed[i])) == 0)
@@ -170,6 +168,6 @@ int ask_zygote(int argc, char **argv, const char *directory) {
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever)) == 0 &&
         send_descriptors(fd) == 0 && recv(fd, &answer, 1, 0) == 1)
         return answer;
-    say("ocirun: the process that did the work ended before it was done\n");
+    dprintf(STDERR_FILENO, "ocirun: the process that did the work ended before it was done\n");
     return 1;
 }
