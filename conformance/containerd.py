@@ -109,6 +109,8 @@ class Containerd:
         #: The host's number of process 1 of the environment; 0 before and after.
         self.pid = 0
         self._first: subprocess.Popen[bytes] | None = None
+        #: The root of its cgroups, which is reached by it also when process 1 is gone.
+        self._cgroups = -1
         self._daemon: subprocess.Popen[bytes] | None = None
         self._calls = itertools.count(1)
         self._commands: list[subprocess.Popen[bytes]] = []
@@ -149,6 +151,7 @@ class Containerd:
         if not line:
             raise EnvironmentFaultError(f"no private namespaces: {errors.read_text().strip() or 'it hangs'}")
         self.pid = int(line)
+        self._cgroups = os.open(self.path(inside.CGROUP), os.O_PATH)
         (self.scratch / "bin").mkdir()
         (self.scratch / "bin/ctr").symlink_to(self.engine.ctr)
         config = self.scratch / "config.toml"
@@ -157,15 +160,14 @@ class Containerd:
     def _close(self) -> None:
         """Ends everything inside at once, and removes what is outside: cgroups, the scratch directory."""
         if self._first is not None:
-            cgroup = self.path(inside.CGROUP) / self.namespace if self.pid else None
-            parent = os.open(cgroup.parent, os.O_PATH) if cgroup else -1
             for stream in (self._first.stdin, self._first.stdout):
                 if stream is not None:
                     stream.close()
             _ended(self._first)
-            if parent >= 0:
-                _remove_cgroup(f"/proc/self/fd/{parent}/{self.namespace}")
-                os.close(parent)
+            if self._cgroups >= 0:
+                _remove_cgroup(f"/proc/self/fd/{self._cgroups}/{self.namespace}")
+                os.close(self._cgroups)
+                self._cgroups = -1
         if self._daemon is not None:
             _ended(self._daemon)
         self.end_commands()
@@ -300,7 +302,9 @@ class Containerd:
 
     def kill(self, pid: int, signum: int = signal.SIGKILL) -> None:
         """Sends a signal to a process that the environment numbers ``pid``."""
-        self.run("/bin/kill", f"-{int(signum)}", str(pid)).ok()
+        self.run(
+            "busybox", "kill", f"-{int(signum)}", str(pid)
+        ).ok()  # /bin/kill is no part of a small Debian
 
     def _inside(self, *command: str) -> tuple[str, ...]:
         return ("nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--", *command)
