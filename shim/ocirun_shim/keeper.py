@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     import _socket
     import signal as _signal
     from collections.abc import Callable, Sequence
-    from typing import NoReturn, TypeAlias
+    from typing import NoReturn, TypeAlias, TypeVar
+
+    T = TypeVar("T")
 
     #: Runs the shim with its keeper and the descriptors of a worker before it; does not return.
     Work: TypeAlias = "Callable[[Keeping, list[int]], NoReturn]"
@@ -42,6 +44,8 @@ _TAKEN, _MISSING = b"t", b"m"
 _MOST = 250
 _ROOM = _socket.CMSG_SPACE(_MOST * 4)
 _SIGCHLD = 17
+#: Milliseconds until what the kernel refused is tried again.
+_AGAIN = 200
 #: Python 3.11 adapts a function after it has run eight times.
 REHEARSALS = 12
 #: Milliseconds without a client after which a worker looks whether anybody still wants this shim.
@@ -128,8 +132,8 @@ def _wake_by_children() -> tuple[int, int]:
 def _turn(epoll: int, fds: list[int], woken: tuple[int, int], work: Work) -> list[int]:
     """Runs one worker; gives its descriptors, the one for epoll last."""
     me = os.getpid()
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    pid = os.fork()  # noqa: TID251 - the worker stays outside; what enters containers is the helper
+    ours, theirs = _persistently(_pair)
+    pid = _persistently(os.fork)  # noqa: TID251 - a worker stays outside; what enters containers is the helper
     if pid == 0:
         _become_worker(ours, (*woken, epoll) if fds else woken)
         work(Keeping(theirs, me), fds)
@@ -142,6 +146,20 @@ def _turn(epoll: int, fds: list[int], woken: tuple[int, int], work: Work) -> lis
     ours.close()
     os.waitpid(pid, 0)
     return fds
+
+
+def _pair() -> tuple[_socket.socket, _socket.socket]:
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+
+
+def _persistently(call: Callable[[], T]) -> T:
+    """What ``call`` gives, as soon as it does: a keeper that gave up for want of memory or processes would
+    take its containers along."""
+    while True:
+        try:
+            return call()
+        except OSError:
+            select.poll().poll(_AGAIN)
 
 
 def _noted(_signum: int, _frame: object) -> None:

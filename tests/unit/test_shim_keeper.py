@@ -1,0 +1,109 @@
+"""What a worker hands over, and a keeper that takes it: in this process, and in children that end at once."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from ocirun_shim import handover, keeper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[_socket.socket, _socket.socket]]:
+    ends = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    yield ends
+    for one in ends:
+        one.close()
+
+
+def test_a_descriptor_has_one_place_and_none_has_none() -> None:
+    parcel = handover.Parcel()
+    assert [parcel.put(fd) for fd in (7, 9, 7, -1)] == [0, 1, 0, -1]
+    assert [parcel.take(place) for place in (0, 1, -1)] == [7, 9, -1]
+
+
+def test_state_and_descriptors_come_out_as_they_went_in() -> None:
+    parcel = handover.Parcel()
+    state = {"numbers": [1, -1], "text": "\udcff", "bytes": b"\0", "nothing": None, "place": parcel.put(1)}
+    fds = handover.pack(state, parcel)
+    found, again = handover.unpack(fds)
+    assert found == state
+    assert again.fds == [1]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fds[0])
+
+
+@pytest.mark.parametrize("count", [1, 250, 251, 600])
+def test_any_number_of_descriptors_arrives_in_order(
+    sockets: tuple[_socket.socket, _socket.socket], count: int
+) -> None:
+    ours, theirs = sockets
+    pipes = [os.pipe() for _ in range(2)]
+    mine = [pipes[number % 2][0] for number in range(count)]
+    taken: list[int] = []
+    attending = threading.Thread(target=lambda: taken.extend(keeper._attend(ours)))
+    attending.start()
+    assert keeper.Keeping(theirs, os.getpid()).hand_over(mine, pipes[0][1])
+    attending.join()
+    assert [os.fstat(fd).st_ino for fd in taken] == [os.fstat(fd).st_ino for fd in (*mine, pipes[0][1])]
+    for fd in (*taken, *(end for pipe in pipes for end in pipe)):
+        os.close(fd)
+
+
+def test_a_hand_over_that_lacks_descriptors_is_refused(
+    sockets: tuple[_socket.socket, _socket.socket],
+) -> None:
+    ours, theirs = sockets
+    theirs.send(keeper.PART)
+    theirs.send(keeper.LAST)
+    attending = threading.Thread(target=lambda: keeper._attend(ours), daemon=True)
+    attending.start()
+    assert theirs.recv(1) == b"m"
+    assert keeper.Keeping(theirs, os.getpid()).hand_over([0], 0), "the next one is whole"
+    attending.join()
+
+
+def test_what_the_kernel_refuses_is_tried_again() -> None:
+    refusals = [OSError("no memory"), OSError("no processes")]
+
+    def call() -> int:
+        if refusals:
+            raise refusals.pop()
+        return 5
+
+    assert keeper._persistently(call) == 5
+
+
+def test_a_worker_has_what_the_one_before_it_had() -> None:
+    """Two workers in a row: the second sees the descriptor of the first, and the keeper none of them."""
+    reader, writer = os.pipe()
+    listener, client = os.pipe()
+    os.write(client, b"x")
+
+    def work(keeping: keeper.Keeping, fds: list[int]) -> None:
+        if fds:
+            os.write(fds[0], b"second")
+            os._exit(0)
+        epoll = select.epoll()
+        epoll.register(writer, select.EPOLLOUT)
+        keeping.hand_over([writer], epoll.fileno())
+        os._exit(0)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            keeper.keep(listener, work)  # type: ignore[arg-type]  # it ends in every way
+        finally:
+            os._exit(9)
+    os.close(writer)
+    assert os.read(reader, 10) == b"second"
+    assert os.waitpid(child, 0)[1] == 1 << 8, "a worker that ends without a word ends the keeper"
+    for fd in (reader, listener, client):
+        os.close(fd)
