@@ -247,6 +247,7 @@ def test_what_runs_on_in_the_background_is_not_waited_for() -> None:
     before = time.monotonic()
     drive(hooks.run_hook("prestart", 0, _hook("sleep 2 & true"), STATE))
     assert time.monotonic() - before < 1.5
+    observe.eventually(lambda: _sleeping("2"), "the shell in the background has executed it")
     observe.eventually(lambda: not _sleeping("2"), "the sleep of the background ends")
 
 
