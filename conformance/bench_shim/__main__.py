@@ -7,15 +7,15 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance import inside
 from conformance.bench_shim import report
-from conformance.bench_shim.candidates import MissingPeerError, candidates, make_root, versions
+from conformance.bench_shim.candidates import NAMES, MissingPeerError, candidates, facts, make_root
 from conformance.bench_shim.driver import Place, cycle, whole
 from conformance.bench_shim.events import Events
 from conformance.bench_shim.memory import measure
@@ -24,10 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conformance.bench_shim.candidates import Candidate
+    from conformance.bench_shim.driver import Driven
 
     Section = dict[str, dict[str, list[float]]]
 
 _CLIENTS = 4
+#: How often the rate and the memory are taken; the whole stays below three minutes.
+_RATES, _MEMORIES = 3, 3
+#: Containers of one pod.
+_POD = 10
+#: Seconds after a shim's end in which its last event may still come.
+_LATE = 2.0
 
 
 class Bench:
@@ -38,6 +45,7 @@ class Bench:
         self.candidates = [
             one for one in candidates() if one.name in wanted.candidates or not wanted.candidates
         ]
+        self.facts = facts(self.candidates)
         make_root(top / "rootfs")
         self.events = Events(top / "events.sock")
         self._places = {one.name: Place(top, one) for one in self.candidates}
@@ -53,17 +61,21 @@ class Bench:
                 what(candidate, self._places[candidate.name])
 
     def run(self) -> None:
-        """Every section, or the one that is wanted."""
-        sections: dict[str, Callable[[], None]] = {
+        """Every part, or the one that is wanted; leaves no cgroup."""
+        parts: dict[str, Callable[[], None]] = {
             "cold": lambda: self._in_turn(1, self._cold),
             "steps": lambda: self._in_turn(self._wanted.rounds, self._steps),
-            "rate": lambda: self._in_turn(3, self._rate),
+            "rate": lambda: self._in_turn(_RATES, self._rate),
             "events": lambda: self._in_turn(1, self._events),
-            "memory": lambda: self._in_turn(1, self._memory),
+            "memory": self._memory,
         }
-        for name, measured in sections.items():
-            if self._wanted.only in {None, name}:
-                measured()
+        try:
+            for name, measured in parts.items():
+                if self._wanted.only in {None, name}:
+                    measured()
+        finally:
+            for place in self._places.values():
+                place.clear()
 
     def _cold(self, candidate: Candidate, place: Place) -> None:
         figures = cycle(place, executes=False)
@@ -76,35 +88,45 @@ class Bench:
     def _rate(self, candidate: Candidate, place: Place) -> None:
         def client() -> None:
             for _ in range(self._wanted.cycles):
-                one = place.container("/bin/true")
-                one.launch()
-                one.begin()
-                one.wait()
-                one.end()
+                _ran(place).end()
 
-        clients = [threading.Thread(target=client) for _ in range(_CLIENTS)]
         began = time.perf_counter()
-        for one in clients:
-            one.start()
-        for one in clients:
-            one.join()
+        with ThreadPoolExecutor(_CLIENTS) as pool:
+            clients = [pool.submit(client) for _ in range(_CLIENTS)]
         took = time.perf_counter() - began
+        for one in clients:
+            one.result()  # raises what the client has raised
         self._note("rate", candidate, {"containers a second": _CLIENTS * self._wanted.cycles / took})
 
     def _events(self, candidate: Candidate, place: Place) -> None:
-        names: set[str] = set()
+        ended: list[tuple[Driven, float]] = []
         for _ in range(self._wanted.shutdowns):
-            one = place.container("/bin/true")
-            one.launch()
-            one.begin()
-            one.wait()
-            one.end_abruptly()
-            names.add(one.id)
-        time.sleep(2)
-        self._note("events", candidate, {"lost": len(names - self.events.deleted), "of": len(names)})
+            one = _ran(place)
+            ended.append((one, one.vanish()))
+        time.sleep(_LATE)
+        never = float("inf")
+        lost = [one for one, end in ended if self.events.deleted.get(one.id, never) > end + _LATE]
+        for one, _ in ended:
+            one.remove()  # only now: `delete` may send what the shim has not
+        self._note("events", candidate, {"lost": len(lost), "of": len(ended)})
 
-    def _memory(self, candidate: Candidate, place: Place) -> None:
-        self._note("memory", candidate, measure(place, self._wanted.idle))
+    def _memory(self) -> None:
+        self._in_turn(1, lambda one, place: self._idle(one, place, idles=True))
+        self._in_turn(_MEMORIES - 1, lambda one, place: self._idle(one, place, idles=False))
+        self._in_turn(1, lambda one, place: self._note("alone", one, measure(place, 1)))
+        self._in_turn(1, lambda one, place: self._note("pod", one, measure(place, _POD, group="pod")))
+
+    def _idle(self, candidate: Candidate, place: Place, *, idles: bool) -> None:
+        self._note("memory", candidate, measure(place, self._wanted.idle, idles=idles))
+
+
+def _ran(place: Place) -> Driven:
+    """A container whose program has ended."""
+    one = place.container("/bin/true")
+    one.launch()
+    one.begin()
+    one.wait()
+    return one
 
 
 def _arguments() -> argparse.Namespace:
@@ -114,10 +136,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shutdowns", type=int, default=40, help="containers that are shut down at once")
     parser.add_argument("--idle", type=int, default=50, help="idle containers")
     parser.add_argument("--only", choices=("cold", "steps", "rate", "events", "memory"))
-    parser.add_argument("--candidates", action="append", default=[], help="only these, may be repeated")
+    parser.add_argument(
+        "--candidates", action="append", default=[], choices=NAMES, help="only this one, may be repeated"
+    )
     parser.add_argument("--write", action="store_true", help="write docs/bench-shim.*")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    wanted = parser.parse_args()
+    if wanted.write and (wanted.only or wanted.candidates):
+        parser.error("--write needs every part of every candidate")
+    return wanted
 
 
 def main() -> int:
@@ -135,24 +162,18 @@ def main() -> int:
     except MissingPeerError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    return _tell(bench, whole_run=wanted.only is None and not wanted.candidates, write=wanted.write)
+    return _tell(bench, wanted)
 
 
-def _tell(bench: Bench, *, whole_run: bool, write: bool) -> int:
-    sections = {
-        name: {
-            one: {what: report.summary(all_) for what, all_ in figures.items()}
-            for one, figures in found.items()
-        }
-        for name, found in bench.samples.items()
-    }
-    text = json.dumps({"versions": versions(bench.candidates), "sections": sections}, indent=1) + "\n"
-    if not whole_run:
+def _tell(bench: Bench, wanted: argparse.Namespace) -> int:
+    sections = {name: report.summaries(found) for name, found in bench.samples.items()}
+    text = json.dumps({"facts": bench.facts, "sections": sections}, indent=1) + "\n"
+    if wanted.only or wanted.candidates:
         sys.stdout.write(text)
         return 0
     page = report.render(text)
     sys.stdout.write(page)
-    if write:
+    if wanted.write:
         report.FILE.write_text(text)
         report.PAGE.write_text(page)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -18,18 +19,25 @@ from conformance import engines, peers
 OURS = "ocirun"
 #: What the bars are fractions of.
 BAR = "runc.v2 + runc"
+NAMES = (OURS, BAR, "runc.v2 + crun")
+
+_GROUP = "io.containerd.runc.v2.group"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """``program`` is the shim, ``runtime`` the program that it executes, None where it does all itself."""
+    """``program`` is the shim, ``runtime`` the program that it executes, None where it does all itself.
+
+    ``containerd`` is the program that the shim is told to be containerd's own; ours asks it for its version.
+    """
 
     name: str
     program: Path
     runtime: Path | None
+    containerd: Path
 
     def options(self) -> Any:
-        """What Create says of the runtime; empty for our own shim."""
+        """What `start` and Create are told of the runtime; empty for our own shim."""
         packed = Any()
         if self.runtime is not None:
             packed.type_url = "containerd.runc.v1.Options"
@@ -47,20 +55,23 @@ def candidates() -> list[Candidate]:
     runc, crun = peers.peer("runc"), peers.peer("crun")
     if engine is None or runc is None or crun is None:
         raise MissingPeerError(engines.reason("sid") or peers.reason("runc") or peers.reason("crun"))
-    theirs = engine.programs / "containerd-shim-runc-v2"
+    ours, theirs = (
+        Path(sys.executable).parent / "containerd-shim-ocirun-v2",
+        engine.programs / "containerd-shim-runc-v2",
+    )
+    runtimes = zip(NAMES, (ours, theirs, theirs), (None, runc, crun), strict=True)
     return [
-        Candidate(OURS, Path(sys.executable).parent / "containerd-shim-ocirun-v2", None),
-        Candidate(BAR, theirs, runc),
-        Candidate("runc.v2 + crun", theirs, crun),
+        Candidate(name, shim, runtime, engine.programs / "containerd") for name, shim, runtime in runtimes
     ]
 
 
-def versions(found: list[Candidate]) -> dict[str, str]:
-    """What stands beside every figure."""
+def facts(found: list[Candidate]) -> dict[str, str]:
+    """What stands beside every figure: versions, and the machine as it is now."""
     told = {one.name: _version(one) for one in found}
     told["Python"] = platform.python_version()
     told["Linux"] = platform.release()
     told["processors"] = str(len(_processors()))
+    told["load average before"] = f"{os.getloadavg()[0]:.2f}"
     return told
 
 
@@ -81,8 +92,11 @@ def _processors() -> list[str]:
     return [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")]
 
 
-def write_bundle(bundle: Path, rootfs: Path, *args: str) -> None:
-    """A bundle as containerd makes one: config.json, and the FIFO of the log.  It mounts no cgroup2."""
+def write_bundle(bundle: Path, rootfs: Path, group: str, *args: str) -> None:
+    """A bundle's config.json; ``group`` names the shim that it shares with others, "" for one of its own.
+
+    It mounts no cgroup2: on a host with both hierarchies crun takes longer for that mount than for all else.
+    """
     bundle.mkdir(parents=True)
     namespaces = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")]
     mounts = [
@@ -96,6 +110,7 @@ def write_bundle(bundle: Path, rootfs: Path, *args: str) -> None:
         "root": {"path": str(rootfs), "readonly": True},
         "mounts": mounts,
         "linux": {"namespaces": namespaces, "cgroupsPath": f"/{bundle.parent.name}/{bundle.name}"},
+        "annotations": {_GROUP: group} if group else {},
     }
     (bundle / "config.json").write_text(json.dumps(config))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
@@ -18,10 +19,10 @@ _CHUNK = 65536
 
 
 class Events:
-    """Listens at ``path`` and notes which containers were told to be deleted."""
+    """Listens at ``path``; ``deleted`` has when which container was told to be deleted (CLOCK_MONOTONIC)."""
 
     def __init__(self, path: Path) -> None:
-        self.deleted: set[str] = set()
+        self.deleted: dict[str, float] = {}
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(128)
@@ -44,4 +45,6 @@ class Events:
     def _note(self, payload: bytes) -> None:
         envelope = ForwardRequest.FromString(payload).envelope
         if envelope.topic == "/tasks/delete":
-            self.deleted.add(TaskDelete.FromString(envelope.event.value).container_id)
+            self.deleted.setdefault(
+                TaskDelete.FromString(envelope.event.value).container_id, time.monotonic()
+            )

@@ -25,16 +25,25 @@ the candidates in turn in each round, on the machine named below; none mounts cg
 Times are medians in milliseconds with the quartiles behind them.
 """
 
+_STEPS = """With a warm zygote.  `exec` is Exec, Start, Wait and Delete of one more program; `Shutdown` ends
+when the shim hangs up, `its end` when its process is gone; `whole` is the sum of all steps but `exec`."""
+
 _IDLE = """Per container; every process a shim leaves is counted, ours with zygote, nursery and keepers.  A
-second after the last call our shims rest: their workers end."""
+second after the last call our shims rest: their workers end.  A page that several processes map counts in
+parts, also for processes that are not ours: other Python on the machine makes our PSS a little smaller."""
+
+_EVENTS = """How many `/tasks/delete` events did not come within two seconds of the shim's end, when the
+client does not wait for the answer to Shutdown and hangs up.  `delete` is run after that."""
 
 #: Section of the file, title, and what to say of it.
-_SECTIONS = (
-    ("steps", "One container, step by step", "`whole` is the sum of all steps but `exec`."),
+SECTIONS = (
+    ("steps", "One container, step by step", _STEPS),
     ("cold", "The first container", "Our first `start` makes the zygote, which all later ones use."),
     ("rate", "Four clients at once", "Each runs `true` in one container after the other."),
     ("memory", "Idle containers", _IDLE),
-    ("events", "Shutdown right after Delete", "How many `/tasks/delete` events never came."),
+    ("alone", "One idle container alone", "As above, but there is no other of its kind."),
+    ("pod", "An idle pod", "Ten containers of one group, which have one shim; per container."),
+    ("events", "Shutdown right after Delete", _EVENTS),
 )  # fmt: skip
 
 
@@ -74,15 +83,16 @@ def render(text: str) -> str:
     """The page for the text of the file."""
     found = json.loads(text)
     sections = found["sections"]
-    lines = [_HEAD, *(f"* {name}: {version}" for name, version in found["versions"].items()), ""]
+    lines = [_HEAD, *(f"* {name}: {fact}" for name, fact in found["facts"].items()), ""]
     lines += ["| bar | reached |", "|---|---|"]
     lines += [f"| {bar} | {'yes' if reached else 'no'} |" for bar, reached in bars(sections)]
-    for name, title, remark in _SECTIONS:
-        lines += ["", f"## {title}", "", remark, "", *_table(sections[name])]
+    for name, title, remark in SECTIONS:
+        lines += ["", f"## {title}", "", remark, "", *table(sections[name])]
     return "\n".join(lines) + "\n"
 
 
-def _table(section: Figures) -> list[str]:
+def table(section: Figures) -> list[str]:
+    """The lines of a table: a row for each measure, ours first, and its ratios to the others."""
     others = [name for name in section if name != OURS]
     head = ["", *section, *(f"to {name}" for name in others)]
     rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
@@ -95,7 +105,7 @@ def _table(section: Figures) -> list[str]:
 
 def _cell(figure: Mapping[str, float]) -> str:
     if figure["low"] == figure["high"]:
-        return f"{figure['median']:.4g}"
+        return f"{figure['median']:.0f}" if figure["median"] >= 1000 else f"{figure['median']:.4g}"
     return f"{figure['median']:.1f} ({figure['low']:.1f}-{figure['high']:.1f})"
 
 

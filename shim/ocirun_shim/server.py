@@ -130,7 +130,10 @@ class Server:
 
     def _disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self._look_lonely()
+        if self._ending:
+            self._publisher.when_idle(self._stop)
+        else:
+            self._look_lonely()
 
     # -- the rest --------------------------------------------------------------------------------------------
 
@@ -223,10 +226,7 @@ class Server:
         self.loop.call_at(self.loop.now() + _LINGER_SECONDS, self.loop.stop)
 
     def _stop(self) -> None:
-        """One turn of the loop later than the last byte."""
-        if self._connections:
-            self.loop.call_at(self.loop.now() + 0.01, self._stop)
-        else:
+        if not self._connections:
             self.loop.stop()
 
     def _remove_socket(self) -> None:

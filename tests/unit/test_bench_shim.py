@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import pytest
 
-from conformance.bench_shim import report
-from conformance.bench_shim.candidates import BAR, OURS
+from conformance.bench_shim import memory, report
+from conformance.bench_shim.candidates import BAR, NAMES, OURS
+from conformance.bench_shim.driver import whole
 
 
 def test_the_page_is_that_of_the_file() -> None:
     assert report.PAGE.read_text() == report.render(report.FILE.read_text()), "make bench-shim writes both"
+
+
+def test_the_file_has_every_figure_of_every_candidate() -> None:
+    sections = json.loads(report.FILE.read_text())["sections"]
+    for name, _, _ in report.SECTIONS:
+        assert tuple(sections[name]) == NAMES
+        assert {tuple(figures) for figures in sections[name].values()} == {tuple(sections[name][OURS])}
+
+
+def test_the_file_names_no_path_of_the_machine() -> None:
+    assert "/" not in report.FILE.read_text()
 
 
 def test_every_bar_is_reached() -> None:
@@ -31,7 +45,36 @@ def test_a_summary_is_median_and_quartiles(
 
 def test_a_bar_that_is_missed_is_told() -> None:
     figures = report.summaries({OURS: {"whole": [6.0]}, BAR: {"whole": [10.0]}})
-    memory = report.summaries({OURS: {"PSS, kB": [1.0]}, BAR: {"PSS, kB": [10.0]}})
+    idle = report.summaries({OURS: {"PSS, kB": [1.0]}, BAR: {"PSS, kB": [10.0]}})
     events = report.summaries({OURS: {"lost": [1.0]}, BAR: {"lost": [4.0]}})
-    told = report.bars({"steps": figures, "memory": memory, "events": events})
+    told = report.bars({"steps": figures, "memory": idle, "events": events})
     assert [reached for _, reached in told] == [False, True, False]
+
+
+def test_a_table_has_the_ratios_to_the_others() -> None:
+    figures = report.summaries({OURS: {"a": [1.0], "b": [2.0]}, BAR: {"a": [4.0], "b": [0.0]}})
+    assert report.table(figures)[2:] == ["| a | 1 | 4 | 0.25 |", "| b | 2 | 0 | - |"]
+
+
+def test_a_cell_has_the_quartiles_where_they_differ() -> None:
+    figures = report.summaries({OURS: {"a": [1.0, 2.0, 3.0], "b": [12345.6]}})
+    assert report.table(figures)[2:] == ["| a | 2.0 (1.5-2.5) |", "| b | 12346 |"]
+
+
+def test_the_whole_is_without_exec() -> None:
+    assert whole({"start": 1.0, "exec": 10.0, "delete": 2.0}) == 3.0
+
+
+def test_processor_time_is_that_of_the_living() -> None:
+    before = memory.Cost(nanoseconds={1: 100, 2: 500})
+    assert memory.Cost(nanoseconds={1: 130, 3: 5}).since(before) == 35
+
+
+def test_a_process_that_works_costs_time_and_one_that_is_gone_nothing() -> None:
+    before = memory.cost({os.getpid()})
+    until = time.process_time() + 0.05
+    while time.process_time() < until:
+        pass
+    assert memory.cost({os.getpid()}).since(before) > 10_000_000
+    assert (before.processes, before.pss > 0, before.threads > 0) == (1, True, True)
+    assert memory.cost({2**22 + 1}) == memory.Cost()  # beyond the highest pid_max
