@@ -51,6 +51,8 @@ _LINGER_SECONDS = 300.0
 _NO_DESCRIPTOR = 0.1
 #: How long nothing must happen before a worker hands over: at first, and at most, when it is woken often.
 _PATIENCE, _MOST_PATIENCE = 1.0, 10.0
+#: How long after the keeper could not take it all.
+_REFUSED_SECONDS = 60.0
 #: Woken again within so many times that patience, it was too short.
 _OFTEN = 5
 #: How long a shim without containers and without connections stays: its containerd may be starting.
@@ -175,6 +177,7 @@ class Server:
         os.close(fds[0])
         if taken:
             os._exit(0)
+        self._patience = _REFUSED_SECONDS
         log.warning(f"the keeper cannot hold {len(fds)} descriptors: RLIMIT_NOFILE is too low for it")
 
     def restore(self, fds: list[int]) -> None:
