@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 #: The longest packet of the helper: header, operation and a path.
 _PACKET = 16384
+_FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
 #: Signals the helper must not die of, though the terminal or the caller sends them to the whole group: all.
 _ALL_SIGNALS = frozenset(range(1, 65)) - {9, 19, 32, 33}
 #: Seconds for a helper to end by itself, and where it has to: it may hang in a mount.
@@ -221,14 +222,18 @@ def _follow(
 def _next_packet(execution: Execution) -> Task[tuple[bytes, list[int]]]:
     """The next packet of the helper, b"" at its end, and the descriptors that came along."""
     assert execution.control is not None
-    yield Wait(reads=(execution.control.fileno(),))
-    return _receive(execution.control)
+    while True:
+        yield Wait(reads=(execution.control.fileno(),))
+        try:
+            return _receive(execution.control)
+        except BlockingIOError:  # who woke us was mistaken
+            continue
 
 
 def _receive(control: _socket.socket) -> tuple[bytes, list[int]]:
     space = _socket.CMSG_SPACE(16 * 4)
     try:
-        packet, ancillary, _, _ = control.recvmsg(_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+        packet, ancillary, _, _ = control.recvmsg(_PACKET, space, _FLAGS)
     except ConnectionResetError:  # it died with our answer unread
         packet, ancillary = b"", []
     fds: list[int] = []
@@ -249,7 +254,10 @@ def _await_birth(execution: Execution, observer: Observer) -> Task[None]:
     control.shutdown(_socket.SHUT_WR)
     until = time.monotonic() + _SHORT
     while (yield Wait(reads=(control.fileno(),), until=until)):
-        packet, fds = _receive(control)
+        try:
+            packet, fds = _receive(control)
+        except BlockingIOError:
+            continue
         if packet and wire.Report(packet).kind == wire.BORN:
             execution.pid, execution.pidfd = wire.Report(packet).value, fds.pop()
             observer.born(execution.pid)

@@ -6,6 +6,7 @@ The C stub hands both to the zygote; this runs where there is none, and makes on
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import sys
@@ -183,6 +184,7 @@ def _start_shim(
         if desk:
             hierarchies.follow(pid, os.getpid())
             kernel.share_limits(pid, 0)
+            kernel.share_priority(pid, 0)
         kernel.name_process(task.title, pid)
         if os.environ.get("SCHED_CORE"):
             kernel.new_core_cookie(pid)
@@ -191,7 +193,8 @@ def _start_shim(
             hierarchies.place(pid, cgroup)
         write_whole(1, answer)
     except BaseException:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         if not desk:
             os.waitpid(pid, 0)
         raise
@@ -255,15 +258,13 @@ def _group(bundle: str) -> str:
 
 
 def _adjust_oom_score(pid: int) -> None:
-    """One more than containerd's own, which we inherited: the shim goes first (proc_pid_oom_score_adj(5))."""
-    own = int(read_file("/proc/self/oom_score_adj"))
-    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    """One more than containerd's own, which is ours: the shim goes first (proc_pid_oom_score_adj(5))."""
+    from ocirun_shim import kernel
+
     try:
-        write_whole(fd, str(min(own + 1, _MOST_OOM)).encode())
+        kernel.set_oom_score_adj(pid, min(kernel.oom_score_adj(os.getpid()) + 1, _MOST_OOM))
     except OSError as error:
         raise HostError(f"oom_score_adj of the shim: {error.strerror}", errno=error.errno or 0) from error
-    finally:
-        os.close(fd)
 
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ exec, exit of init, delete.
 
 from __future__ import annotations
 
-from ocirun.errors import StateError
+from ocirun.errors import OcirunError, StateError
 from ocirun.journal import read as read_journal
 from ocirun.jsontext import dumps
 from ocirun.lifecycle.create import CreateOptions, create
@@ -75,7 +75,7 @@ class Container:
     )  # fmt: skip
 
     def __init__(
-        self, loop: Loop, publisher: Publisher, store: Store, container: str, bundle: str, streams: Streams
+        self, loop: Loop, publisher: Publisher, store: Store, container: str, bundle: str, init: Process
     ) -> None:
         self._loop = loop
         self._publisher = publisher
@@ -85,7 +85,7 @@ class Container:
         self.id = container
         self.bundle = bundle
         self.owner: tuple[int, int] = (-1, -1)
-        self.init = Process(loop, "", streams)
+        self.init = init
         self.execs: dict[str, Exec] = {}
         #: The directory of its cgroup, "" before it is created.
         self.cgroup = ""
@@ -110,7 +110,10 @@ class Container:
                 done(error)
                 return
             init.born(made.pid, made.pidfd, made.console, self._init_ended)
-            self.cgroup = read_journal(self.store.directory(self.id)).cgroup
+            try:
+                self.cgroup = read_journal(self.store.directory(self.id)).cgroup
+            except (OSError, OcirunError) as unread:  # it is there all the same, and can be deleted
+                log.warning(f"{self.id}: its cgroup is not known: {unread}")
             done(None)
 
         self._job = self._loop.spawn(create(self.store, self.id, options), created)
@@ -203,7 +206,7 @@ class Container:
             raise Refused(codes.ALREADY_EXISTS, f"id {exec_id}: already exists")
         if self.init.status == STOPPED:
             raise Refused(codes.FAILED_PRECONDITION, "cannot exec in a stopped container")
-        self.execs[exec_id] = Exec(Process(self._loop, exec_id, streams), spec)
+        self.execs[exec_id] = Exec(self.init.sibling(exec_id, streams), spec)
         self.publish("/tasks/exec-added", events.TaskExecAdded(container_id=self.id, exec_id=exec_id))
 
     def start_exec(self, exec_id: str, done: Done) -> None:
@@ -308,7 +311,7 @@ class Container:
         self.init.restore(saved["init"], parcel, answer, self._init_ended)
         for spec, one in saved["execs"]:
             *paths, terminal = one["streams"]
-            process = Process(self._loop, one["exec_id"], Streams(*paths, terminal=terminal))
+            process = self.init.sibling(one["exec_id"], Streams(*paths, terminal=terminal))
             self.execs[process.exec_id] = Exec(process, spec)
             process.restore(one, parcel, answer, self._when_exec_ended(process))
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: Where among all descriptors that of the log is: what fails first has to have it first.
+LOG = 1
+
+
 class Parcel:
     """Descriptors by their place; the number that one has differs from process to process."""
 

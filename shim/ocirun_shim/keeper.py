@@ -6,8 +6,11 @@ costs the memory of a process that has hardly run since it was forked from the z
 is given back whole.  The keeper is the parent of what a worker leaves: an init stays its zombie until it is
 deleted.
 
+    worker  UP: it goes on with what it was given; until then the keeper has it too, and can try again
     worker  packets with descriptors (SCM_RIGHTS), one byte each, then the epoll descriptor that has them all
     keeper  one byte: it has them, the worker ends; or it lacks some, and the worker goes on
+    worker  STATUS PID: how did a child of the keeper end; it stays a zombie
+    keeper  the status as a shell has it
     worker  REAP PID: a child of the keeper has ended and is not needed any more
     worker  END: the shim is at its end, and so is the keeper
 
@@ -37,7 +40,7 @@ else:
     import _signal
     import _socket
 
-PART, LAST, REAP, END = b"p", b"l", b"r", b"e"
+UP, PART, LAST, STATUS, REAP, END = b"u", b"p", b"l", b"s", b"r", b"e"
 _TAKEN, _MISSING = b"t", b"m"
 
 #: What SCM_RIGHTS carries at once (SCM_MAX_FD is 253).
@@ -46,6 +49,10 @@ _ROOM = _socket.CMSG_SPACE(_MOST * 4)
 _SIGCHLD = 17
 #: Milliseconds until what the kernel refused is tried again.
 _AGAIN = 200
+#: How many workers may fail before they are up, with twice the time between them each: half a minute.
+_ATTEMPTS = 8
+#: What nobody knows the status of.
+UNKNOWN = 255
 #: Python 3.11 adapts a function after it has run eight times.
 REHEARSALS = 12
 #: Milliseconds without a client after which a worker looks whether anybody still wants this shim.
@@ -71,12 +78,21 @@ class Keeping:
                 self._send(PART, fds[start : start + _MOST])
             self._send(LAST, [epoll])
         except OSError:  # ETOOMANYREFS: more descriptors are under way than RLIMIT_NOFILE allows
-            self._socket.send(LAST)
+            _persistently(lambda: self._socket.send(LAST))  # so that it forgets those it has
         return self._socket.recv(1) == _TAKEN
 
     def _send(self, kind: bytes, fds: Sequence[int]) -> None:
         rights = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
         self._socket.sendmsg([kind], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+
+    def up(self) -> None:
+        """All that was handed over is in use: the keeper lets go of its own."""
+        self._socket.send(UP)
+
+    def status(self, pid: int) -> int:
+        """How the keeper's child ``pid`` ended, as a shell has it; 255 where it is none, or lives."""
+        self._socket.send(STATUS + b"%d" % pid)
+        return int(self._socket.recv(8))
 
     def reap(self, pid: int) -> None:
         """Lets the keeper reap its child ``pid``, which has ended."""
@@ -105,6 +121,7 @@ def rehearse() -> None:
     """
 
     def work(keeping: Keeping, fds: list[int]) -> NoReturn:
+        keeping.up()
         keeping.hand_over(fds or [0, 0], 0)
         os._exit(0)
 
@@ -130,7 +147,20 @@ def _wake_by_children() -> tuple[int, int]:
 
 
 def _turn(epoll: int, fds: list[int], woken: tuple[int, int], work: Work) -> list[int]:
-    """Runs one worker; gives its descriptors, the one for epoll last."""
+    """Runs one worker; gives its descriptors, the one for epoll last.
+
+    One that fails before it is up has read nothing and answered nobody: another one gets the same.
+    """
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            select.poll().poll(_AGAIN << attempt)
+        given = _run_worker(epoll, fds, woken, work)
+        if given is not None:
+            return given
+    os._exit(1)
+
+
+def _run_worker(epoll: int, fds: list[int], woken: tuple[int, int], work: Work) -> list[int] | None:
     me = os.getpid()
     ours, theirs = _persistently(_pair)
     pid = _persistently(os.fork)  # noqa: TID251 - a worker stays outside; what enters containers is the helper
@@ -138,14 +168,15 @@ def _turn(epoll: int, fds: list[int], woken: tuple[int, int], work: Work) -> lis
         _become_worker(ours, (*woken, epoll) if fds else woken)
         work(Keeping(theirs, me), fds)
     theirs.close()
-    if fds:  # from now on what the worker closes is closed
+    is_up = ours.recv(1) == UP
+    if is_up and fds:  # from now on what the worker closes is closed
         os.close(epoll)
-    for fd in fds:
-        os.close(fd)
-    fds = _attend(ours)
+        for fd in fds:
+            os.close(fd)
+    given = _attend(ours) if is_up else None
     ours.close()
     os.waitpid(pid, 0)
-    return fds
+    return given
 
 
 def _pair() -> tuple[_socket.socket, _socket.socket]:
@@ -171,7 +202,7 @@ def _sleep(epoll: int, woken: int, patience: int) -> None:
     poll = select.poll()
     poll.register(woken, select.POLLIN)
     if poll.poll(0):  # the end of the worker was noted, too
-        os.read(woken, 512)
+        os.read(woken, 65536)  # all that a pipe holds
     poll.register(epoll, select.POLLIN)
     poll.poll(patience)
 
@@ -193,9 +224,12 @@ def _attend(worker: _socket.socket) -> list[int]:
     fds: list[int] = []
     whole = True
     while True:
-        packet, rights, flags, _ = worker.recvmsg(32, _ROOM)
+        packet, rights, flags, _ = worker.recvmsg(32, _ROOM, _socket.MSG_CMSG_CLOEXEC)
         if packet[:1] == REAP:
             _reap(int(packet[1:]))
+            continue
+        if packet[:1] == STATUS:
+            worker.send(b"%d" % _status(int(packet[1:])))
             continue
         if packet not in {PART, LAST}:
             os._exit(0 if packet == END else 1)
@@ -211,6 +245,20 @@ def _attend(worker: _socket.socket) -> list[int]:
             os.close(fd)
         fds, whole = [], True
         worker.send(_MISSING)
+
+
+def _status(pid: int) -> int:
+    """Only the parent may always know: proc_pid_stat(5) shows 0 to who may not trace the process."""
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return UNKNOWN
+    return status_of(ended) if ended is not None else UNKNOWN
+
+
+def status_of(ended: os.waitid_result) -> int:
+    """The status as a shell has it: of a signal, 128 and its number."""
+    return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
 
 def _reap(pid: int) -> None:

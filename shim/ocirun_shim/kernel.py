@@ -6,7 +6,7 @@ import os
 import resource
 from importlib import import_module
 
-from ocirun.files import read_file
+from ocirun.files import read_file, write_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +82,35 @@ def share_limits(pid: int, model: int) -> None:
         wanted = resource.prlimit(model, limit)
         if wanted != resource.prlimit(pid, limit):
             resource.prlimit(pid, limit, wanted)
+
+
+def share_priority(pid: int, model: int) -> None:
+    """Gives ``pid`` the CPUs and the nice value of ``model``, 0 being ourselves (sched(7)).
+
+    Raises OSError.
+    """
+    wanted = os.sched_getaffinity(model)
+    if wanted != os.sched_getaffinity(pid):
+        os.sched_setaffinity(pid, wanted)
+    nice = os.getpriority(os.PRIO_PROCESS, model)
+    if nice != os.getpriority(os.PRIO_PROCESS, pid):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+
+
+def oom_score_adj(pid: int) -> int:
+    """How much sooner the kernel ends ``pid`` when memory is short (proc_pid_oom_score_adj(5))."""
+    return int(read_file(f"/proc/{pid}/oom_score_adj"))
+
+
+def set_oom_score_adj(pid: int, score: int) -> None:
+    """Sets it, where it is another; lower than before needs CAP_SYS_RESOURCE.  Raises OSError."""
+    if score == oom_score_adj(pid):
+        return
+    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        write_whole(fd, b"%d" % score)
+    finally:
+        os.close(fd)
 
 
 def new_core_cookie(pid: int) -> None:

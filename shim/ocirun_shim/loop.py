@@ -28,13 +28,15 @@ _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
 class Watch:
     """A callback on a descriptor; ``close`` it before the descriptor is closed."""
 
-    __slots__ = ("_loop", "callback", "fd", "mask")
+    __slots__ = ("_loop", "callback", "fd", "mask", "since")
 
     def __init__(self, loop: Loop, fd: int, mask: int, callback: Callable[[int], None]) -> None:
         self._loop = loop
         self.fd = fd
         self.mask = mask
         self.callback = callback
+        #: The batch of events that it was made in: those may be of another descriptor with that number.
+        self.since = loop.batch
 
     def change(self, mask: int) -> None:
         """Waits for other events from now on; 0 waits for none, and not for EPOLLHUP either."""
@@ -63,7 +65,9 @@ class Timer:
 class Loop:
     """Runs callbacks and tasks until ``stop``; ``clock`` gives CLOCK_MONOTONIC in seconds."""
 
-    __slots__ = ("_clock", "_epoll", "_order", "_stopped", "_timers", "_watches", "jobs", "turns")
+    __slots__ = (
+        "_clock", "_epoll", "_order", "_stopped", "_timers", "_watches", "batch", "jobs", "turns",
+    )  # fmt: skip
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -75,6 +79,8 @@ class Loop:
         #: How many tasks are on their way, and how often a descriptor had something to tell.
         self.jobs = 0
         self.turns = 0
+        #: How often epoll was asked.
+        self.batch = 0
 
     def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> Watch:
         """Calls ``callback`` with the events whenever one of ``mask`` is there (level-triggered).
@@ -155,6 +161,7 @@ class Loop:
         """Runs until ``stop``."""
         self._stopped = False
         while self._goes_on():
+            self.batch += 1
             for fd, events in self._epoll.poll(self._patience()):
                 if self._goes_on():
                     self._deliver(fd, events)
@@ -176,7 +183,7 @@ class Loop:
         for watch in tuple(self._watches.get(fd, ())):
             # one of those before it may have ended it; hang-ups and errors concern everybody who waits
             wanted = watch.mask and events & (watch.mask | select.EPOLLHUP | select.EPOLLERR)
-            if wanted and watch in self._watches.get(fd, ()):
+            if wanted and watch.since != self.batch and watch in self._watches.get(fd, ()):
                 _guard(watch.callback, events)
 
     def _ring(self) -> None:

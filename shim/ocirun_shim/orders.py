@@ -92,17 +92,17 @@ def _nurse(taking: _socket.socket) -> NoReturn:
         process.settle(here, here, process.BEYOND - 1, "ocirun-nursery")
     os.close(here)
     while True:
-        packet, rights, _, _ = taking.recvmsg(_LONGEST, _ROOM, _socket.MSG_CMSG_CLOEXEC)
+        packet, rights, flags, _ = taking.recvmsg(_LONGEST, _ROOM, _socket.MSG_CMSG_CLOEXEC)
         if not packet:
             os._exit(0)
-        _take(packet, rights[0][2] if rights else b"")
+        _take(b"" if flags & _socket.MSG_TRUNC else packet, rights[0][2] if rights else b"")
 
 
 def _take(packet: bytes, rights: bytes) -> None:
     """Forks the shim of an order."""
     fds = [int.from_bytes(rights[at : at + 4], sys.byteorder) for at in range(0, len(rights) & ~3, 4)]
     try:
-        if len(fds) == _DESCRIPTORS:
+        if packet and len(fds) == _DESCRIPTORS:  # half an order is none: who placed it sees the pipe end
             pid = os.fork()  # noqa: TID251 - the shim stays outside; what enters containers is the helper
             if pid == 0:
                 process.become(fds[0], fds[1], lambda: _task(packet))

@@ -8,7 +8,7 @@ import socket
 import stat
 
 from ocirun.errors import UsageError
-from ocirun_shim import keeper, log, sockets
+from ocirun_shim import handover, keeper, log, sockets
 from ocirun_shim.kernel import become_subreaper, die_with_parent, set_comm, umask
 from ocirun_shim.server import Server
 
@@ -115,8 +115,7 @@ def _work(task: Task, keeping: Keeping, fds: list[int]) -> NoReturn:
         os.umask(task.umask)
         os.environ.clear()
         os.environ.update(task.variables)
-        if not fds:
-            log.write_to(open_log())
+        log.write_to(os.dup(fds[handover.LOG]) if fds else open_log())
         _serve(socket.socket(fileno=LISTENER), task, keeping, fds)
         keeping.end()
         os._exit(0)
@@ -165,6 +164,8 @@ def _serve(listener: socket.socket, task: Task, keeping: Keeping | None, fds: li
     server = Server(listener, task.namespace, task.variables.get("TTRPC_ADDRESS", ""), keeping)
     if fds:
         server.restore(fds)
+    if keeping is not None:
+        keeping.up()
     server.run()
 
 

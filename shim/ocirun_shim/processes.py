@@ -10,8 +10,8 @@ import os
 import select
 import time
 
-from ocirun.files import read_file
 from ocirun.lifecycle.process import send_signal
+from ocirun_shim.keeper import UNKNOWN, status_of
 from ocirun_shim.messages.task_pb2 import WaitResponse
 from ocirun_shim.stdio import Stdio, Streams
 from ocirun_shim.times import to_timestamp
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ocirun_shim.answers import Answer
     from ocirun_shim.handover import Parcel
+    from ocirun_shim.keeper import Keeping
     from ocirun_shim.loop import Loop, Timer, Watch
     from ocirun_shim.stdio import SavedStdio
 
@@ -44,6 +45,8 @@ CREATED, RUNNING, STOPPED = "created", "running", "stopped"
 
 #: How long Delete waits for the rest of the output: somebody who outlived the process may hold it open.
 DRAIN_SECONDS = 10.0
+#: How long until a process whose end we may not see yet is looked at again.
+_TRACED_SECONDS = 0.1
 
 
 class Exit:
@@ -60,16 +63,17 @@ class Process:
     """One process: ``exec_id`` is "" for init.  ``pid`` is 0 before it is born, ``exit`` None before its end.
 
     ``busy`` is set while it is being started: an end that comes meanwhile is told after the start.  ``told``
-    is set when its end was published.
+    is set when its end was published.  ``keeping`` leads to the parent of what a worker before us has made.
     """
 
     __slots__ = (
-        "_loop", "_waiters", "_watch", "busy", "exec_id", "exit", "pid", "pidfd", "status", "stdio",
-        "streams", "told", "waits",
+        "_keeping", "_loop", "_waiters", "_watch", "busy", "exec_id", "exit", "pid", "pidfd", "status",
+        "stdio", "streams", "told", "waits",
     )  # fmt: skip
 
-    def __init__(self, loop: Loop, exec_id: str, streams: Streams) -> None:
+    def __init__(self, loop: Loop, exec_id: str, streams: Streams, keeping: Keeping | None = None) -> None:
         self._loop = loop
+        self._keeping = keeping
         self.exec_id = exec_id
         self.streams = streams
         self.stdio: Stdio | None = None
@@ -83,6 +87,10 @@ class Process:
         self._waiters: list[Callable[[Exit], None]] = []
         #: The calls of Wait that its end will answer.
         self.waits: list[Answer] = []
+
+    def sibling(self, exec_id: str, streams: Streams) -> Process:
+        """Another process of the same container."""
+        return Process(self._loop, exec_id, streams, self._keeping)
 
     def born(self, pid: int, pidfd: int, console: int, ended: Callable[[], None]) -> None:
         """It exists; takes over ``pidfd`` and ``console`` (-1: none), and calls ``ended`` once at its end."""
@@ -100,9 +108,17 @@ class Process:
         self._stop_watching()
         # init stays a zombie for whoever deletes it; nobody else asks for an exec
         keep = os.WNOWAIT if not self.exec_id else 0
-        self.exit = Exit(_status(self.pid, self.pidfd, keep), time.time_ns())
+        status = _status(self.pid, self.pidfd, keep, self._keeping)
+        if status is None:
+            self._loop.call_at(self._loop.now() + _TRACED_SECONDS, lambda: self._look_again(ended))
+            return
+        self.exit = Exit(status, time.time_ns())
         self.status = STOPPED
         ended()
+
+    def _look_again(self, ended: Callable[[], None]) -> None:
+        if self.pidfd >= 0 and self.exit is None and self._watch is None:
+            self._await(ended)
 
     def _stop_watching(self) -> None:
         if self._watch is not None:
@@ -132,6 +148,7 @@ class Process:
         if self.told:
             self._answer(answer)
         else:
+            self.waits = [one for one in self.waits if one.open]
             self.waits.append(answer)
 
     def _answer(self, answer: Answer) -> None:
@@ -229,22 +246,14 @@ class _First:
             callback()
 
 
-def _status(pid: int, pidfd: int, keep: int) -> int:
+def _status(pid: int, pidfd: int, keep: int, keeping: Keeping | None) -> int | None:
     """The status of an ended child (waitid(2), P_PIDFD), or of one that a worker before us has left to our
-    keeper; 255 where somebody else has reaped it."""
+    keeper; 255 where somebody else has reaped it.
+
+    None while the end of a child is not ours to see: who traces it (ptrace(2)) has to see it first.
+    """
     try:
         ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | keep)
     except ChildProcessError:
-        return _status_of_zombie(pid)
-    if ended is None:
-        return 255
-    return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
-
-
-def _status_of_zombie(pid: int) -> int:
-    """proc_pid_stat(5), exit_code: the kernel shows it to who may trace the process."""
-    try:
-        code = int(read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[49])
-    except OSError:
-        return 255
-    return code >> 8 if code & 0x7F == 0 else 128 + (code & 0x7F)
+        return keeping.status(pid) if keeping else UNKNOWN
+    return status_of(ended) if ended is not None else None

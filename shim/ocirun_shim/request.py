@@ -19,7 +19,7 @@ import socket
 from ocirun_shim import bootstrap, hierarchies
 from ocirun_shim.arguments import SERVE, parse
 from ocirun_shim.identity import Identity
-from ocirun_shim.kernel import share_limits
+from ocirun_shim.kernel import oom_score_adj, set_oom_score_adj, share_limits, share_priority
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def _check(arguments: Arguments, containerd: str) -> None:
 
 
 def _become(connection: socket.socket, pid: int, ours: Identity) -> None:
-    """Makes this process what the sender is: cgroup, limits, umask.  Raises Refused where it is another kind.
+    """Makes this process what the sender is: cgroup, limits, priority, umask.
+
+    Raises Refused where it is another kind.
 
     The pidfd proves that what was read of the pid was of the sender: it waits for us, so it lives.
     """
@@ -101,6 +103,8 @@ def _become(connection: socket.socket, pid: int, ours: Identity) -> None:
         raise Refused
     hierarchies.follow(os.getpid(), pid)
     share_limits(0, pid)
+    share_priority(0, pid)
+    set_oom_score_adj(os.getpid(), oom_score_adj(pid))
     os.umask(theirs.umask)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)

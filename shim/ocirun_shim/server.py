@@ -13,7 +13,7 @@ import socket
 
 from google.protobuf.empty_pb2 import Empty
 
-from ocirun.errors import OcirunError
+from ocirun.errors import OcirunError, StateError
 from ocirun_shim import handover, log, sockets
 from ocirun_shim.connection import Connection, is_ours
 from ocirun_shim.events import Publisher
@@ -84,11 +84,13 @@ class Server:
             self._publisher,
             namespace,
             state_root(namespace),
-            keeping.pid if keeping else os.getpid(),
+            keeping,
             self._shut_down,
         )
         self._connections: set[Connection] = set()
         self._ending = False
+        #: The path of our socket, when all has ended and it could not be removed yet.
+        self._left_behind = ""
         listener.setblocking(False)
         self._watch = self.loop.watch(listener.fileno(), select.EPOLLIN, lambda _events: self._accept())
         self._orphans = Orphans(self.loop, keeping, self._known)
@@ -99,6 +101,8 @@ class Server:
     def run(self) -> None:
         """Serves until Shutdown."""
         self.loop.run()
+        if self._left_behind:
+            self._remove_socket()
         self._publisher.close()
         self.loop.close()
 
@@ -145,9 +149,14 @@ class Server:
     def _look_tired(self) -> None:
         """Hands over when nothing has happened since the last look, and nothing is under way."""
         turns, self._turns = self._turns, self.loop.turns
-        if turns == self._turns and self._rests():
-            self._hand_over()
-        self._rest_later()
+        try:
+            if turns == self._turns and self._rests():
+                self._hand_over()
+        except (OSError, ValueError) as error:  # no memory or descriptor: it goes on as it is
+            self._patience = min(2 * self._patience, _REFUSED_SECONDS)
+            log.warning(f"this shim cannot rest: {error}")
+        finally:
+            self._rest_later()
 
     def _rests(self) -> bool:
         service = self.service
@@ -166,7 +175,7 @@ class Server:
         self._publisher.hang_up()
         parcel = handover.Parcel()
         state: Saved = {
-            "log": parcel.put(2),
+            "log": parcel.put(2),  # the first: handover.LOG
             "patience": self._patience,
             "when": self.loop.now(),
             "connections": [connection.save(parcel) for connection in self._connections],
@@ -178,7 +187,7 @@ class Server:
         if taken:
             os._exit(0)
         self._patience = _REFUSED_SECONDS
-        log.warning(f"the keeper cannot hold {len(fds)} descriptors: RLIMIT_NOFILE is too low for it")
+        log.warning(f"the keeper cannot take {len(fds)} descriptors: RLIMIT_NOFILE may be too low for it")
 
     def restore(self, fds: list[int]) -> None:
         """Goes on with what the worker before this one has handed over."""
@@ -212,9 +221,11 @@ class Server:
         """Everything is told first: containerd removes the bundle when it sees us go."""
 
         def told() -> None:
-            if not self._ending:
-                if answer is not None:
-                    answer.send(Empty())
+            if self._ending:
+                return
+            if answer is not None:
+                answer.send(Empty())
+            if self.service.empty:  # nobody has created one meanwhile
                 self._end()
 
         self._publisher.when_idle(told)
@@ -222,7 +233,7 @@ class Server:
 
     def _end(self) -> None:
         self._ending = True
-        self._remove_socket()
+        self._close_listener()
         for connection in tuple(self._connections):
             connection.close_when_sent()
         self._publisher.when_idle(self._stop)
@@ -232,13 +243,26 @@ class Server:
         if not self._connections:
             self.loop.stop()
 
-    def _remove_socket(self) -> None:
-        """Nobody may find a socket that does not answer; one that a new shim has bound there stays."""
+    def _close_listener(self) -> None:
+        """Nobody may find a socket that does not answer; one that a new shim has bound there stays.
+
+        While another start holds the lock of the directory the path stays until the loop has ended, for
+        who waits here answers nobody.
+        """
         self._watch.close()
-        path = self._listener.getsockname()
+        self._left_behind = self._listener.getsockname()
         self._listener.shutdown(socket.SHUT_RDWR)  # the keeper has it too
         self._listener.close()
         try:
-            sockets.remove_dead(path)
+            sockets.remove_dead(self._left_behind, patience=0)
+        except StateError:
+            return
         except (OSError, OcirunError) as error:
-            log.warning(f"the socket {path} is left behind: {error}")
+            log.warning(f"the socket {self._left_behind} is left behind: {error}")
+        self._left_behind = ""
+
+    def _remove_socket(self) -> None:
+        try:
+            sockets.remove_dead(self._left_behind)
+        except (OSError, OcirunError) as error:
+            log.warning(f"the socket {self._left_behind} is left behind: {error}")

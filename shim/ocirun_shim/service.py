@@ -21,7 +21,7 @@ from ocirun_shim.messages import events_pb2 as events
 from ocirun_shim.messages import runc_options_pb2, types_pb2
 from ocirun_shim.messages import task_pb2 as pb
 from ocirun_shim.metrics import metrics
-from ocirun_shim.processes import CREATED, RUNNING, STOPPED
+from ocirun_shim.processes import CREATED, RUNNING, STOPPED, Process
 from ocirun_shim.stdio import Streams
 from ocirun_shim.times import NOT_YET, to_timestamp
 from ocirun_shim.ttrpc import codes
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from ocirun_shim.container import SavedContainer
     from ocirun_shim.events import Publisher
     from ocirun_shim.handover import Parcel
+    from ocirun_shim.keeper import Keeping
     from ocirun_shim.loop import Loop
-    from ocirun_shim.processes import Process
 
     M = TypeVar("M", bound=Message)
     #: Does one call; gives the response, or None when the answer comes later.
@@ -66,8 +66,9 @@ _LAST_SIGNAL = 64
 
 
 class TaskService:
-    """The containers of one shim, whose pid is ``pid``; ``stop`` is called when the last has to go.
+    """The containers of one shim; ``stop`` is called when the last has to go.
 
+    ``keeping`` leads to the keeper, whose pid is that of the shim; None: it is this process.
     ``root`` is the directory below which each container has its state directory.
     """
 
@@ -77,14 +78,15 @@ class TaskService:
         publisher: Publisher,
         namespace: str,
         root: str,
-        pid: int,
+        keeping: Keeping | None,
         stop: Callable[[Answer | None], None],
     ) -> None:
         self._loop = loop
         self._publisher = publisher
         self._namespace = namespace
         self._root = root
-        self._pid = pid
+        self._keeping = keeping
+        self._pid = keeping.pid if keeping else os.getpid()
         self._stop = stop
         self.containers: dict[str, Container] = {}
         #: Those that are being created, or whose delete is on its way.
@@ -148,7 +150,7 @@ class TaskService:
     def pids(self, request: pb.PidsRequest, _: Answer) -> Message:
         """The processes of the container, a zombie init among them; execs carry their names."""
         container = self._find(request.id)
-        names = {one.process.pid: name for name, one in container.execs.items()}
+        names = {one.process.pid: name for name, one in container.execs.items() if one.process.exit is None}
         pids = Stats(container.cgroup).processes() if container.cgroup else []
         if container.init.pid and container.init.pid not in pids:
             # a zombie is in no cgroup.procs; while containerd sees its pid it keeps the container's status
@@ -183,7 +185,7 @@ class TaskService:
         asked = options.read(request.options)
         root = os.path.join(asked.root, self._namespace) if asked.root else self._root
         streams = Streams(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
-        container = Container(self._loop, self._publisher, Store(root), request.id, request.bundle, streams)
+        container = self._new(root, request.id, request.bundle, streams)
         container.owner = asked.owner
         if root != self._root:
             options.record(request.bundle, root)
@@ -315,6 +317,10 @@ class TaskService:
             self._removing.setdefault(request.id, []).append(answer)
             creating.interrupt()
 
+    def _new(self, root: str, container: str, bundle: str, streams: Streams) -> Container:
+        init = Process(self._loop, "", streams, self._keeping)
+        return Container(self._loop, self._publisher, Store(root), container, bundle, init)
+
     def _never_created(self, container: str) -> None:
         removing = self._removing.pop(container, [])
         for answer in removing:
@@ -325,7 +331,7 @@ class TaskService:
     def _remove(self, container: Container, answer: Answer) -> None:
         container.interrupt()
         if container.init.exit is None:
-            container.kill("", 9, True, lambda error: log.debug(f"kill {container.id}: {error}"))
+            container.kill("", 9, True, lambda error: _log_kill(container.id, error))
         self._removed.add(container.id)
         container.init.when_told(lambda _: self._delete_once(container, answer))
 
@@ -401,9 +407,7 @@ class TaskService:
         """Goes on with what ``save`` gave; ``answer`` gives the answer of a stream of a saved connection."""
         for one in saved["containers"]:
             streams = Streams(*one["init"]["streams"][:3], terminal=one["init"]["streams"][3])
-            container = Container(
-                self._loop, self._publisher, Store(one["root"]), one["id"], one["bundle"], streams
-            )
+            container = self._new(one["root"], one["id"], one["bundle"], streams)
             container.restore(one, parcel, answer)
             self.containers[container.id] = container
         for name, response in saved["deleted"].items():
@@ -460,3 +464,8 @@ def _delete_response(process: Process) -> pb.DeleteResponse:
     ended = process.exit
     assert ended is not None
     return pb.DeleteResponse(pid=process.pid, exit_status=ended.status, exited_at=to_timestamp(ended.when))
+
+
+def _log_kill(container: str, error: BaseException | None) -> None:
+    if error is not None:
+        log.debug(f"kill {container}: {error}")

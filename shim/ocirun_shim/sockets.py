@@ -56,10 +56,11 @@ def socket_path(directory: str, containerd: str, namespace: str, group: str) -> 
 class Lock:
     """The lock of a directory of sockets, made if it is missing (0700); lets go when the block ends."""
 
-    __slots__ = ("_fd", "directory")
+    __slots__ = ("_fd", "_patience", "directory")
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, patience: float = _PATIENCE) -> None:
         self.directory = directory
+        self._patience = patience
         self._fd = -1
 
     def __enter__(self) -> Self:
@@ -72,7 +73,11 @@ class Lock:
                 path=self.directory,
                 errno=error.errno or 0,
             ) from error
-        lock(self._fd, self.directory)
+        try:
+            lock(self._fd, self.directory, self._patience)
+        except StateError:
+            os.close(self._fd)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,13 +139,14 @@ def unlink(path: str) -> None:
         return
 
 
-def remove_dead(path: str) -> None:
+def remove_dead(path: str, patience: float = _PATIENCE) -> None:
     """Removes the socket at ``path`` unless somebody listens on it: a group's shim may have other members.
 
-    Raises OSError, HostError or StateError where the directory cannot be locked.
+    Waits ``patience`` seconds for the lock at most.  Raises OSError, HostError or StateError where the
+    directory cannot be locked.
     """
     if not os.path.lexists(path):
         return
-    with Lock(os.path.dirname(path)):
+    with Lock(os.path.dirname(path), patience):
         if not answers(path):
             unlink(path)

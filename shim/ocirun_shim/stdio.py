@@ -260,6 +260,7 @@ class Stdio:
             name: source
             for name in saved["sinks"]
             if (source := "master" if "master" in self._fds else f"{name} pipe") in self._fds
+            and saved["sinks"][name] in self._fds  # a terminal stays when its output has ended
         }
         targets = [saved["sinks"][name] for name in sources]
         shared: dict[str, Sink] = {}

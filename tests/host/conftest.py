@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance import peers
-from tests.host import kernel, leftovers, observe, shims
+from tests.host import kernel, leftovers, observe, serving, shims
 from tests.host.bundles import BUSYBOX, Bundle
 from tests.host.deviations import deviation, leaving
 from tests.host.runtimes import NAMES, OCIRUN, Runtime
@@ -20,6 +20,8 @@ from tests.host.view import View, private_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.host.serving import Serving
 
 HERE = Path(__file__).parent
 #: A test that hangs is a test that fails.
@@ -161,3 +163,18 @@ def ours(scratch: Path) -> Iterator[shims.Shims]:
         pytest.fail(f"{shims.SHIM} is missing: make setup")
     with shims.own_run():
         yield shims.Shims(scratch)
+
+
+@pytest.fixture
+def served(ours: shims.Shims, busybox: Path) -> Iterator[Serving]:
+    """Shims that serve."""
+    yield from serving.serving(ours, busybox)
+
+
+@pytest.fixture
+def fds() -> Iterator[dict[str, int]]:
+    """Our ends of the streams of a container."""
+    opened: dict[str, int] = {}
+    yield opened
+    for fd in opened.values():
+        os.close(fd)

@@ -50,12 +50,6 @@ except ConnectionError:
 
 
 @pytest.fixture
-def served(ours: shims.Shims, busybox: Path) -> Iterator[Serving]:
-    """Shims that serve."""
-    yield from serving.serving(ours, busybox)
-
-
-@pytest.fixture
 def task(served: Serving) -> Iterator[Task]:
     """A container that runs, still does after the test, and whose shim has no more descriptors then."""
     one = served.running()

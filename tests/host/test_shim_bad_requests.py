@@ -21,16 +21,9 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from tests.host.shims import Shims
 
 RUNC_OPTIONS = "containerd.runc.v1.Options"
 SPEC = b'{"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}}'
-
-
-@pytest.fixture
-def served(ours: Shims, busybox: Path) -> Iterator[Serving]:
-    """Shims that serve."""
-    yield from serving.serving(ours, busybox)
 
 
 @pytest.fixture

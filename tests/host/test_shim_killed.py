@@ -20,14 +20,7 @@ from tests.host.serving import TASK, Serving, Task, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.host.shims import Shims
     from tests.host.view import View
-
-
-@pytest.fixture
-def served(ours: Shims, busybox: Path) -> Iterator[Serving]:
-    """Shims that serve."""
-    yield from serving.serving(ours, busybox)
 
 
 def kill_keeper(task: Task) -> None:

@@ -15,66 +15,11 @@ from google.protobuf.empty_pb2 import Empty
 from ocirun_shim.messages import task_pb2 as pb
 
 from tests.host import observe, serving, shims
-from tests.host.serving import TASK, Serving, Task
+from tests.host.rests import made, read, rested, streams, zombies_of
+from tests.host.serving import TASK, Serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def served(ours: shims.Shims, busybox: Path) -> Iterator[Serving]:
-    """Shims that serve."""
-    yield from serving.serving(ours, busybox)
-
-
-@pytest.fixture
-def fds() -> Iterator[dict[str, int]]:
-    """Our ends of the streams of a container."""
-    opened: dict[str, int] = {}
-    yield opened
-    for fd in opened.values():
-        os.close(fd)
-
-
-def made(served: Serving, *args: str, group: str = "") -> Task:
-    """A container that will run a program."""
-    task = served.task(group)
-    task.bundle.args(*args).write()
-    return task.shim()
-
-
-def rested(task: Task) -> int:
-    """Waits until the shim of the container rests: the keeper's pid."""
-    keeper = shims.the_shim(task.id)
-    observe.eventually(lambda: shims.workers(keeper) == [], "the worker has handed over")
-    return keeper
-
-
-def streams(served: Serving, fds: dict[str, int], *names: str) -> dict[str, str]:
-    """FIFOs for the streams of a container: their paths; our ends go into ``fds``."""
-    paths = {name: served.fifo() for name in names}
-    fds.update({name: os.open(path, os.O_RDWR | os.O_NONBLOCK) for name, path in paths.items()})
-    return paths
-
-
-def read(fd: int, text: bytes) -> None:
-    """Waits until a FIFO has given ``text``."""
-    got = bytearray()
-
-    def there() -> bool:
-        try:
-            got.extend(os.read(fd, 65536))
-        except BlockingIOError:
-            return False
-        return text in got
-
-    observe.eventually(there, f"{text!r} comes")
-
-
-def zombies_of(pid: int) -> list[int]:
-    """The children of a process that have ended and were not reaped."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if observe.state_letter(int(child)) == "Z"]
+    pass
 
 
 def test_nobody_is_left_but_a_keeper_that_has_hardly_run(served: Serving) -> None:

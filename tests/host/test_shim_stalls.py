@@ -22,24 +22,17 @@ from tests.host.hanging import LOOKUP, hanging
 from tests.host.serving import TASK, Serving, Task, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from google.protobuf.message import Message
 
     from tests.host.bundles import Json
-    from tests.host.shims import Shims
 
     Measured: TypeAlias = "Callable[[Task, float], None]"
 
 #: Of a hook: more than enough for all that a test asks meanwhile.
 STALL = 5.0
-
-
-@pytest.fixture
-def served(ours: Shims, busybox: Path) -> Iterator[Serving]:
-    """Shims that serve."""
-    yield from serving.serving(ours, busybox)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from ocirun_shim import handover, keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -88,22 +88,81 @@ def test_a_worker_has_what_the_one_before_it_had() -> None:
     os.write(client, b"x")
 
     def work(keeping: keeper.Keeping, fds: list[int]) -> None:
+        keeping.up()
         if fds:
             os.write(fds[0], b"second")
             os._exit(0)
-        epoll = select.epoll()
-        epoll.register(writer, select.EPOLLOUT)
-        keeping.hand_over([writer], epoll.fileno())
-        os._exit(0)
+        _hand_over(keeping, writer)
 
+    child = _keeper_child(listener, work)
+    os.close(writer)
+    assert os.read(reader, 10) == b"second"
+    assert os.waitpid(child, 0)[1] == 1 << 8, "a worker that ends without a word ends the keeper"
+    for fd in (reader, listener, client):
+        os.close(fd)
+
+
+def test_a_worker_that_fails_before_it_is_up_is_followed_by_one_with_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "_AGAIN", 1)
+    reader, writer = os.pipe()
+    listener, client = os.pipe()
+    os.write(client, b"x")
+
+    def work(keeping: keeper.Keeping, fds: list[int]) -> None:
+        if fds:
+            os.write(fds[0], b"f")
+            os._exit(1)
+        keeping.up()
+        _hand_over(keeping, writer)
+
+    child = _keeper_child(listener, work)
+    os.close(writer)
+    assert os.waitpid(child, 0)[1] == 1 << 8, "it gives up in the end"
+    assert os.read(reader, 99) == b"f" * keeper._ATTEMPTS
+    for fd in (reader, listener, client):
+        os.close(fd)
+
+
+def _hand_over(keeping: keeper.Keeping, fd: int) -> None:
+    epoll = select.epoll()
+    epoll.register(fd, select.EPOLLOUT)
+    keeping.hand_over([fd], epoll.fileno())
+    os._exit(0)
+
+
+def _keeper_child(listener: int, work: Callable[[keeper.Keeping, list[int]], None]) -> int:
     child = os.fork()
     if child == 0:
         try:
             keeper.keep(listener, work)  # type: ignore[arg-type]  # it ends in every way
         finally:
             os._exit(9)
-    os.close(writer)
-    assert os.read(reader, 10) == b"second"
-    assert os.waitpid(child, 0)[1] == 1 << 8, "a worker that ends without a word ends the keeper"
-    for fd in (reader, listener, client):
-        os.close(fd)
+    return child
+
+
+def test_the_status_of_a_child_is_told_and_the_child_stays(
+    sockets: tuple[_socket.socket, _socket.socket],
+) -> None:
+    ours, theirs = sockets
+    ended, killed = _child(7), _child(-9)
+    attending = threading.Thread(target=lambda: keeper._attend(ours), daemon=True)
+    attending.start()
+    keeping = keeper.Keeping(theirs, os.getpid())
+    assert [keeping.status(pid) for pid in (ended, killed, os.getpid())] == [7, 137, keeper.UNKNOWN]
+    assert os.waitpid(ended, 0)[1] == 7 << 8
+    assert os.waitpid(killed, 0)[1] == 9
+    assert keeping.hand_over([0], 0)
+    attending.join()
+
+
+def _child(status: int) -> int:
+    """A zombie that exited with ``status``, or died of the signal ``-status``."""
+    child = os.fork()
+    if child == 0:
+        if status < 0:
+            os.kill(os.getpid(), -status)
+        os._exit(status)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    return child
