@@ -62,6 +62,15 @@ HINTS: dict[tuple[str, int], str] = {
     ("enter_cwd", errno.ENOENT): "the working directory does not exist in the image",
     ("enter_cwd", errno.ENOTDIR): "the working directory is not a directory",
     ("enter_cwd", errno.ELOOP): "the working directory leads through /proc: refused (CVE-2024-21626)",
+    (
+        "set_oom_score",
+        errno.EACCES,
+    ): "going below the score of the caller needs CAP_SYS_RESOURCE, which this ocirun does not have",
+    ("set_sysctl", errno.ENOENT): "this kernel has no such parameter: a module may have to be loaded for it",
+    ("set_sysctl", errno.EINVAL): "the kernel refused the value",
+    ("set_sysctl", errno.EACCES): "the parameter is read-only, or not the container's to set",
+    ("set_sysctl", errno.EPERM): "the parameter is not the container's to set",
+    ("open_proc", errno.EXDEV): "/proc on this host is not a procfs: mount one",
     ("set_ids", errno.EINVAL): "the user or group has no mapping in the user namespace",
     (
         "",

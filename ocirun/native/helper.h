@@ -57,6 +57,8 @@ void close_slot(uint32_t slot);
 int open_in_root(const char *path, uint64_t flags, uint64_t resolve);
 /* openat2 of a name below a directory that is open already, never following a link nor leaving it. */
 int open_beneath(int directory, const char *name, uint64_t flags);
+/* openat2 below a procfs, following no link and into nothing that is mounted there. */
+int open_in_proc(int proc, const char *path, uint64_t flags);
 /* O_PATH descriptor of a directory (kind S_IFDIR) or file (S_IFREG), made with this mode if missing, as are
  * the directories above it; -1 and errno.  plain refuses symbolic links. */
 int make_in_root(const char *path, mode_t kind, mode_t mode, bool plain);

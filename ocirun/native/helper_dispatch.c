@@ -28,6 +28,12 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_ALLOW_DEVICES:
         run_allow_devices(&args->allow_devices);
         return;
+    case VERB_OPEN_PROC:
+        run_open_proc(&args->open_proc);
+        return;
+    case VERB_SET_OOM_SCORE:
+        run_set_oom_score(&args->set_oom_score);
+        return;
     case VERB_JOIN_NAMESPACES:
         run_join_namespaces(&args->join_namespaces);
         return;
@@ -90,6 +96,12 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_SET_HOSTNAME:
         run_set_hostname(&args->set_hostname);
+        return;
+    case VERB_SET_DOMAINNAME:
+        run_set_domainname(&args->set_domainname);
+        return;
+    case VERB_SET_SYSCTL:
+        run_set_sysctl(&args->set_sysctl);
         return;
     case VERB_READONLY_PATH:
         run_readonly_path(&args->readonly_path);

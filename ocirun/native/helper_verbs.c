@@ -11,6 +11,8 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_OPEN_DEVICE] = ACTOR_STAGE,
     [VERB_OPEN_CGROUP] = ACTOR_STAGE,
     [VERB_ALLOW_DEVICES] = ACTOR_STAGE,
+    [VERB_OPEN_PROC] = ACTOR_STAGE,
+    [VERB_SET_OOM_SCORE] = ACTOR_STAGE,
     [VERB_JOIN_NAMESPACES] = ACTOR_STAGE,
     [VERB_CLONE_INIT] = ACTOR_STAGE,
     [VERB_KILL_CGROUP] = ACTOR_STAGE,
@@ -32,6 +34,8 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_SET_ROOT_READONLY] = ACTOR_INIT,
     [VERB_SET_READONLY] = ACTOR_INIT,
     [VERB_SET_HOSTNAME] = ACTOR_INIT,
+    [VERB_SET_DOMAINNAME] = ACTOR_INIT,
+    [VERB_SET_SYSCTL] = ACTOR_INIT,
     [VERB_READONLY_PATH] = ACTOR_INIT,
     [VERB_MASK_PATH] = ACTOR_INIT,
     [VERB_FORBID_NEW_PRIVILEGES] = ACTOR_INIT,
@@ -84,6 +88,11 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
     case VERB_ALLOW_DEVICES:
         return wire_slot(wire, &args->allow_devices.cgroup) &&
                wire_bytes(wire, &args->allow_devices.program) && wire_at_end(wire);
+    case VERB_OPEN_PROC:
+        return wire_slot(wire, &args->open_proc.proc) && wire_at_end(wire);
+    case VERB_SET_OOM_SCORE:
+        return wire_slot(wire, &args->set_oom_score.proc) && wire_str(wire, &args->set_oom_score.score) &&
+               wire_at_end(wire);
     case VERB_JOIN_NAMESPACES:
         return wire_slot(wire, &args->join_namespaces.init) &&
                wire_u64(wire, &args->join_namespaces.namespaces) && wire_at_end(wire);
@@ -145,6 +154,11 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
         return wire_str(wire, &args->set_readonly.path) && wire_at_end(wire);
     case VERB_SET_HOSTNAME:
         return wire_str(wire, &args->set_hostname.name) && wire_at_end(wire);
+    case VERB_SET_DOMAINNAME:
+        return wire_str(wire, &args->set_domainname.name) && wire_at_end(wire);
+    case VERB_SET_SYSCTL:
+        return wire_slot(wire, &args->set_sysctl.proc) && wire_str(wire, &args->set_sysctl.path) &&
+               wire_str(wire, &args->set_sysctl.value) && wire_at_end(wire);
     case VERB_READONLY_PATH:
         return wire_str(wire, &args->readonly_path.path) && wire_at_end(wire);
     case VERB_MASK_PATH:

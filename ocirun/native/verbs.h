@@ -8,7 +8,7 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\x0c\xbb\x96\x4d\x94\xac\x60\x51\x73\x2a\x8d\x37\xc1\x20\x87\x9b"
+#define TABLE_DIGEST "\xa1\x26\x04\x68\x00\xa1\x1e\x40\x0b\x63\x20\x4c\xb1\x8e\x99\x82"
 
 enum verb {
     VERB_MEET = 1,
@@ -19,45 +19,49 @@ enum verb {
     VERB_OPEN_DEVICE = 10,
     VERB_OPEN_CGROUP = 11,
     VERB_ALLOW_DEVICES = 12,
-    VERB_JOIN_NAMESPACES = 13,
-    VERB_CLONE_INIT = 14,
-    VERB_KILL_CGROUP = 15,
-    VERB_REMOVE_CGROUP = 16,
-    VERB_JOIN_CGROUP_NAMESPACE = 17,
-    VERB_JOIN_KEYRING = 18,
-    VERB_SET_LINK_UP = 19,
-    VERB_SET_PROPAGATION = 20,
-    VERB_ATTACH_ROOT = 21,
-    VERB_MOUNT = 22,
-    VERB_ATTACH = 23,
-    VERB_MAKE_DEVICE = 24,
-    VERB_MAKE_SYMLINK = 25,
-    VERB_MAKE_DIRECTORY = 26,
-    VERB_MAKE_CONSOLE = 27,
-    VERB_PIVOT_ROOT = 28,
-    VERB_NEW_SESSION = 29,
-    VERB_TAKE_TERMINAL = 30,
-    VERB_SET_ROOT_READONLY = 31,
-    VERB_SET_READONLY = 32,
-    VERB_SET_HOSTNAME = 33,
-    VERB_READONLY_PATH = 34,
-    VERB_MASK_PATH = 35,
-    VERB_FORBID_NEW_PRIVILEGES = 36,
-    VERB_ENTER_CWD = 37,
-    VERB_SET_RLIMIT = 38,
-    VERB_OWN_STDIO = 39,
-    VERB_DROP_BOUNDING = 40,
-    VERB_SET_GROUPS = 41,
-    VERB_SET_IDS = 42,
-    VERB_SET_CAPABILITIES = 43,
-    VERB_RAISE_AMBIENT = 44,
-    VERB_SET_UMASK = 45,
-    VERB_FIND_HOME = 46,
-    VERB_FIND_PROGRAM = 47,
-    VERB_CLOSE_DESCRIPTORS = 48,
-    VERB_AWAIT_START = 49,
-    VERB_EXEC = 50,
-    VERB_LAST = 50,
+    VERB_OPEN_PROC = 13,
+    VERB_SET_OOM_SCORE = 14,
+    VERB_JOIN_NAMESPACES = 15,
+    VERB_CLONE_INIT = 16,
+    VERB_KILL_CGROUP = 17,
+    VERB_REMOVE_CGROUP = 18,
+    VERB_JOIN_CGROUP_NAMESPACE = 19,
+    VERB_JOIN_KEYRING = 20,
+    VERB_SET_LINK_UP = 21,
+    VERB_SET_PROPAGATION = 22,
+    VERB_ATTACH_ROOT = 23,
+    VERB_MOUNT = 24,
+    VERB_ATTACH = 25,
+    VERB_MAKE_DEVICE = 26,
+    VERB_MAKE_SYMLINK = 27,
+    VERB_MAKE_DIRECTORY = 28,
+    VERB_MAKE_CONSOLE = 29,
+    VERB_PIVOT_ROOT = 30,
+    VERB_NEW_SESSION = 31,
+    VERB_TAKE_TERMINAL = 32,
+    VERB_SET_ROOT_READONLY = 33,
+    VERB_SET_READONLY = 34,
+    VERB_SET_HOSTNAME = 35,
+    VERB_SET_DOMAINNAME = 36,
+    VERB_SET_SYSCTL = 37,
+    VERB_READONLY_PATH = 38,
+    VERB_MASK_PATH = 39,
+    VERB_FORBID_NEW_PRIVILEGES = 40,
+    VERB_ENTER_CWD = 41,
+    VERB_SET_RLIMIT = 42,
+    VERB_OWN_STDIO = 43,
+    VERB_DROP_BOUNDING = 44,
+    VERB_SET_GROUPS = 45,
+    VERB_SET_IDS = 46,
+    VERB_SET_CAPABILITIES = 47,
+    VERB_RAISE_AMBIENT = 48,
+    VERB_SET_UMASK = 49,
+    VERB_FIND_HOME = 50,
+    VERB_FIND_PROGRAM = 51,
+    VERB_CLOSE_DESCRIPTORS = 52,
+    VERB_AWAIT_START = 53,
+    VERB_EXEC = 54,
+    VERB_LAST = 54,
 };
 
 enum actor { ACTOR_HOST, ACTOR_STAGE, ACTOR_INIT };
@@ -102,6 +106,15 @@ struct open_cgroup_args {
 struct allow_devices_args {
     uint32_t cgroup;
     struct wire_bytes program;
+};
+
+struct open_proc_args {
+    uint32_t proc;
+};
+
+struct set_oom_score_args {
+    uint32_t proc;
+    const char *score;
 };
 
 struct join_namespaces_args {
@@ -208,6 +221,16 @@ struct set_hostname_args {
     const char *name;
 };
 
+struct set_domainname_args {
+    const char *name;
+};
+
+struct set_sysctl_args {
+    uint32_t proc;
+    const char *path;
+    const char *value;
+};
+
 struct readonly_path_args {
     const char *path;
 };
@@ -289,6 +312,8 @@ union verb_args {
     struct open_device_args open_device;
     struct open_cgroup_args open_cgroup;
     struct allow_devices_args allow_devices;
+    struct open_proc_args open_proc;
+    struct set_oom_score_args set_oom_score;
     struct join_namespaces_args join_namespaces;
     struct clone_init_args clone_init;
     struct kill_cgroup_args kill_cgroup;
@@ -307,6 +332,8 @@ union verb_args {
     struct take_terminal_args take_terminal;
     struct set_readonly_args set_readonly;
     struct set_hostname_args set_hostname;
+    struct set_domainname_args set_domainname;
+    struct set_sysctl_args set_sysctl;
     struct readonly_path_args readonly_path;
     struct mask_path_args mask_path;
     struct enter_cwd_args enter_cwd;
@@ -340,6 +367,8 @@ void run_open_filesystem(const struct open_filesystem_args *args);
 void run_open_device(const struct open_device_args *args);
 void run_open_cgroup(const struct open_cgroup_args *args);
 void run_allow_devices(const struct allow_devices_args *args);
+void run_open_proc(const struct open_proc_args *args);
+void run_set_oom_score(const struct set_oom_score_args *args);
 void run_join_namespaces(const struct join_namespaces_args *args);
 void run_clone_init(const struct clone_init_args *args);
 void run_kill_cgroup(const struct kill_cgroup_args *args);
@@ -361,6 +390,8 @@ void run_take_terminal(const struct take_terminal_args *args);
 void run_set_root_readonly(void);
 void run_set_readonly(const struct set_readonly_args *args);
 void run_set_hostname(const struct set_hostname_args *args);
+void run_set_domainname(const struct set_domainname_args *args);
+void run_set_sysctl(const struct set_sysctl_args *args);
 void run_readonly_path(const struct readonly_path_args *args);
 void run_mask_path(const struct mask_path_args *args);
 void run_forbid_new_privileges(void);

@@ -38,6 +38,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("open_device",),
     ("open_cgroup",),
     ("allow_devices",),
+    ("open_proc",),
+    ("set_oom_score",),
     ("join_namespaces",),
     ("clone_init",),
     ("join_cgroup_namespace",),
@@ -58,6 +60,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("set_root_readonly",),
     ("set_readonly",),
     ("set_hostname",),
+    ("set_domainname",),
+    ("set_sysctl",),
     ("readonly_path",),
     ("mask_path",),
     ("forbid_new_privileges",),
@@ -95,7 +99,8 @@ ENTERING_MANDATORY = (
     "find_program exec"
 ).split()
 ENTERING_OPTIONAL = (
-    "make_console send_console take_terminal forbid_new_privileges find_home own_stdio set_rlimit"
+    "open_proc set_oom_score make_console send_console take_terminal forbid_new_privileges find_home "
+    "own_stdio set_rlimit"
 ).split()
 
 #: verb -> verbs of which one must be there as well.
@@ -113,12 +118,15 @@ DEFAULT_NODES = frozenset("/dev/null /dev/zero /dev/full /dev/random /dev/urando
 DEFAULT_LINKS = frozenset("/dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx".split())
 
 #: Member of the config -> the verbs of which one must do it, when the member asks for something.  A "*"
-#: stands for each entry of a list, whose own pointer the step must bear.
+#: stands for each entry of a list or an object, whose own pointer the step must bear.
 COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/root/path", ("open_tree", "attach_root")),
     ("/root/readonly", ("set_root_readonly",)),
     ("/mounts/*", ("mount", "attach")),
     ("/hostname", ("set_hostname",)),
+    ("/domainname", ("set_domainname",)),
+    ("/process/oomScoreAdj", ("set_oom_score",)),
+    ("/linux/sysctl/*", ("set_sysctl",)),
     ("/process/terminal", ("make_console",)),
     ("/process/terminal", ("send_console",)),
     ("/process/terminal", ("take_terminal",)),
@@ -387,10 +395,14 @@ def _asked(config: Mapping[str, object], pattern: str) -> Iterator[str]:
     for part in pattern.removesuffix("/*").split("/")[1:]:
         value = value.get(part) if _is_object(value) else None
     if pattern.endswith("/*"):
-        entries = value if _is_list(value) else []
-        yield from (f"{pattern.removesuffix('*')}{number}" for number in range(len(entries)))
+        entries = range(len(value)) if _is_list(value) else value if _is_object(value) else ()
+        yield from (f"{pattern.removesuffix('*')}{_escaped(str(entry))}" for entry in entries)
     elif value is not None and value is not False and value not in ("", [], {}):
         yield pattern
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:

@@ -199,6 +199,8 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "allow_devices": lambda a: f"{a.size('program') // 8} instructions of eBPF",
     "run_hook": lambda a: f"{a.text('kind')} {a.text('path')}",
     "open_init": lambda a: a.text("pid"),
+    "set_oom_score": lambda a: a.text("score"),
+    "set_sysctl": lambda a: f"{a.text('path')} = {a.text('value')}",
     "join_namespaces": _namespaces,
     "join_cgroup_namespace": lambda a: a.text("init"),
     "clone_init": _namespaces,

@@ -27,48 +27,52 @@ VERBS: dict[str, tuple[int, str, str, str]] = {
     "open_device": (10, "stage", "suuo", ""),
     "open_cgroup": (11, "stage", "so", ""),
     "allow_devices": (12, "stage", "tb", ""),
-    "join_namespaces": (13, "stage", "tL", ""),
-    "clone_init": (14, "stage", "Lt", "kill_init"),
-    "kill_cgroup": (15, "stage", "s", ""),
-    "remove_cgroup": (16, "stage", "su", ""),
-    "join_cgroup_namespace": (17, "init", "t", ""),
-    "join_keyring": (18, "init", "s", ""),
-    "set_link_up": (19, "init", "s", ""),
-    "set_propagation": (20, "init", "u", ""),
-    "attach_root": (21, "init", "tLLLL", ""),
-    "mount": (22, "init", "sssSLuu", ""),
-    "attach": (23, "init", "tsLLLLu", ""),
-    "make_device": (24, "init", "suuuuuu", ""),
-    "make_symlink": (25, "init", "ss", ""),
-    "make_directory": (26, "init", "su", ""),
-    "make_console": (27, "init", "uuuoo", ""),
-    "pivot_root": (28, "init", "", ""),
-    "new_session": (29, "init", "", ""),
-    "take_terminal": (30, "init", "tu", ""),
-    "set_root_readonly": (31, "init", "", ""),
-    "set_readonly": (32, "init", "s", ""),
-    "set_hostname": (33, "init", "s", ""),
-    "readonly_path": (34, "init", "s", ""),
-    "mask_path": (35, "init", "st", ""),
-    "forbid_new_privileges": (36, "init", "", ""),
-    "enter_cwd": (37, "init", "s", ""),
-    "set_rlimit": (38, "init", "uLL", ""),
-    "own_stdio": (39, "init", "u", ""),
-    "drop_bounding": (40, "init", "L", ""),
-    "set_groups": (41, "init", "U", ""),
-    "set_ids": (42, "init", "uu", ""),
-    "set_capabilities": (43, "init", "LLL", ""),
-    "raise_ambient": (44, "init", "L", ""),
-    "set_umask": (45, "init", "i", ""),
-    "find_home": (46, "init", "u", ""),
-    "find_program": (47, "init", "ss", ""),
-    "close_descriptors": (48, "init", "u", ""),
-    "await_start": (49, "init", "tt", ""),
-    "exec": (50, "init", "SS", ""),
+    "open_proc": (13, "stage", "o", ""),
+    "set_oom_score": (14, "stage", "ts", ""),
+    "join_namespaces": (15, "stage", "tL", ""),
+    "clone_init": (16, "stage", "Lt", "kill_init"),
+    "kill_cgroup": (17, "stage", "s", ""),
+    "remove_cgroup": (18, "stage", "su", ""),
+    "join_cgroup_namespace": (19, "init", "t", ""),
+    "join_keyring": (20, "init", "s", ""),
+    "set_link_up": (21, "init", "s", ""),
+    "set_propagation": (22, "init", "u", ""),
+    "attach_root": (23, "init", "tLLLL", ""),
+    "mount": (24, "init", "sssSLuu", ""),
+    "attach": (25, "init", "tsLLLLu", ""),
+    "make_device": (26, "init", "suuuuuu", ""),
+    "make_symlink": (27, "init", "ss", ""),
+    "make_directory": (28, "init", "su", ""),
+    "make_console": (29, "init", "uuuoo", ""),
+    "pivot_root": (30, "init", "", ""),
+    "new_session": (31, "init", "", ""),
+    "take_terminal": (32, "init", "tu", ""),
+    "set_root_readonly": (33, "init", "", ""),
+    "set_readonly": (34, "init", "s", ""),
+    "set_hostname": (35, "init", "s", ""),
+    "set_domainname": (36, "init", "s", ""),
+    "set_sysctl": (37, "init", "tss", ""),
+    "readonly_path": (38, "init", "s", ""),
+    "mask_path": (39, "init", "st", ""),
+    "forbid_new_privileges": (40, "init", "", ""),
+    "enter_cwd": (41, "init", "s", ""),
+    "set_rlimit": (42, "init", "uLL", ""),
+    "own_stdio": (43, "init", "u", ""),
+    "drop_bounding": (44, "init", "L", ""),
+    "set_groups": (45, "init", "U", ""),
+    "set_ids": (46, "init", "uu", ""),
+    "set_capabilities": (47, "init", "LLL", ""),
+    "raise_ambient": (48, "init", "L", ""),
+    "set_umask": (49, "init", "i", ""),
+    "find_home": (50, "init", "u", ""),
+    "find_program": (51, "init", "ss", ""),
+    "close_descriptors": (52, "init", "u", ""),
+    "await_start": (53, "init", "tt", ""),
+    "exec": (54, "init", "SS", ""),
 }
 
 #: Stands in the header of every plan; the helper refuses one made from another table.
-TABLE_DIGEST = b"\x0c\xbb\x96\x4d\x94\xac\x60\x51\x73\x2a\x8d\x37\xc1\x20\x87\x9b"
+TABLE_DIGEST = b"\xa1\x26\x04\x68\x00\xa1\x1e\x40\x0b\x63\x20\x4c\xb1\x8e\x99\x82"
 
 
 def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "") -> Step:
@@ -138,6 +142,16 @@ def open_cgroup(*, path: str, cgroup: str, pointer: str, why: str = "") -> Step:
 def allow_devices(*, cgroup: str, program: bytes, pointer: str, why: str = "") -> Step:
     """Load the device program and attach it to the cgroup (BPF_PROG_TYPE_CGROUP_DEVICE)."""
     return Step("allow_devices", (cgroup, program), pointer, why)
+
+
+def open_proc(*, proc: str, pointer: str, why: str = "") -> Step:
+    """Make a procfs that is mounted nowhere, to write to; where that is refused, the host's, checked."""
+    return Step("open_proc", (proc,), pointer, why)
+
+
+def set_oom_score(*, proc: str, score: str, pointer: str, why: str = "") -> Step:
+    """Set the score by which the kernel chooses whom to kill when memory is short; init is born with it."""
+    return Step("set_oom_score", (proc, score), pointer, why)
 
 
 def join_namespaces(*, init: str, namespaces: int, pointer: str, why: str = "") -> Step:
@@ -294,6 +308,16 @@ def set_readonly(*, path: str, pointer: str, why: str = "") -> Step:
 def set_hostname(*, name: str, pointer: str, why: str = "") -> Step:
     """Set the host name of the UTS namespace."""
     return Step("set_hostname", (name,), pointer, why)
+
+
+def set_domainname(*, name: str, pointer: str, why: str = "") -> Step:
+    """Set the NIS domain name of the UTS namespace."""
+    return Step("set_domainname", (name,), pointer, why)
+
+
+def set_sysctl(*, proc: str, path: str, value: str, pointer: str, why: str = "") -> Step:
+    """Set a kernel parameter of a namespace of the container; `path` is below /proc."""
+    return Step("set_sysctl", (proc, path, value), pointer, why)
 
 
 def readonly_path(*, path: str, pointer: str, why: str = "") -> Step:

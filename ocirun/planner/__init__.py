@@ -67,6 +67,7 @@ def _outside_and_root(draft: Draft) -> list[Step]:
         *paths.open_null(draft),
         *cgroup.open_cgroup(draft),
         *devices.allow(draft),
+        *_proc(draft),
         *namespaces.clone(draft),
         *security.keyring(draft),
         *namespaces.loopback(draft),
@@ -89,6 +90,24 @@ def _hooks(draft: Draft) -> Sequence[Step]:
     return hooks.outside(draft)
 
 
+def _proc(draft: Draft) -> Sequence[Step]:
+    """The procfs and what stage writes there, where something has to be written."""
+    if draft.process.get("oomScoreAdj") is None and not draft.linux.get("sysctl"):
+        return ()
+    from ocirun.planner import procfs
+
+    return (*procfs.open_proc(), *procfs.oom_score(draft))
+
+
+def _sysctl(draft: Draft) -> Sequence[Step]:
+    """Kernel parameters, where there are some."""
+    if not draft.linux.get("sysctl"):
+        return ()
+    from ocirun.planner import procfs
+
+    return procfs.sysctl(draft)
+
+
 def _inside(draft: Draft) -> list[Step]:
     """The steps from the new root to the program."""
     return [
@@ -96,6 +115,8 @@ def _inside(draft: Draft) -> list[Step]:
         *root.readonly(draft),
         *mounts.readonly(draft),
         *namespaces.hostname(draft),
+        *namespaces.domainname(draft),
+        *_sysctl(draft),
         *paths.readonly(draft),
         *paths.mask(draft),
         *security.new_privileges(draft),

@@ -13,6 +13,8 @@ from ocirun.planner.draft import Draft, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirun_spec.types import Config, Process
 
     from ocirun.host import Host
@@ -66,7 +68,7 @@ def plan_exec(config: Config, process: Process, host: Host, options: ExecOptions
     scope.check_process(draft)
     if not draft.process["cwd"].startswith("/"):
         draft.fault("/process/cwd", draft.process["cwd"], "must be an absolute path in the container")
-    planned = _entering(options) + _becoming(draft)
+    planned = _entering(draft, options) + _becoming(draft)
     draft.check_texts(planned, "surrogateescape")
     draft.settle()
     return Plan(options.id, planned, draft.warnings)
@@ -87,16 +89,26 @@ def stand_in(config: Config, process: Process) -> Config:
     return joint
 
 
-def _entering(options: ExecOptions) -> list[Step]:
+def _entering(draft: Draft, options: ExecOptions) -> list[Step]:
     """The way in.  The cgroup is opened first: no path of the host is left after the mount namespace."""
     return [
         *lifecycle.hide(),
         steps.open_init(pid=options.pid, start=options.start, init="init", pointer="", why=LIFECYCLE),
         steps.open_cgroup(path=options.cgroup, cgroup="cgroup", pointer="", why=LIFECYCLE),
+        *_oom_score(draft),
         steps.join_namespaces(init="init", namespaces=JOINED, pointer="/linux/namespaces", why=DEFAULT),
         steps.clone_init(namespaces=0, cgroup="cgroup", pointer="", why=LIFECYCLE),
         steps.join_cgroup_namespace(init="init", pointer="/linux/namespaces", why=DEFAULT),
     ]
+
+
+def _oom_score(draft: Draft) -> Sequence[Step]:
+    """Of this process alone: init's is not taken over."""
+    if draft.process.get("oomScoreAdj") is None:
+        return ()
+    from ocirun.planner import procfs
+
+    return (*procfs.open_proc(), *procfs.oom_score(draft))
 
 
 def _becoming(draft: Draft) -> list[Step]:

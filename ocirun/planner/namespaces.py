@@ -56,12 +56,26 @@ def loopback(draft: Draft) -> Sequence[Step]:
 
 
 def hostname(draft: Draft) -> Sequence[Step]:
-    """The host name, in a UTS namespace of its own: else it would be the host's that changes."""
+    """The host name, in a UTS namespace that was asked for."""
     name = draft.config.get("hostname", "")
     if not name:
         return ()
-    if index_of(draft, "uts") < 0:
-        draft.fault("/hostname", name, "needs a UTS namespace", 'add {"type": "uts"} to /linux/namespaces')
-    if len(name.encode("utf-8", "surrogatepass")) > 64:
-        draft.fault("/hostname", name, "must not be longer than 64 bytes")
+    _check_uts_name(draft, "/hostname", name)
     return (steps.set_hostname(name=name, pointer="/hostname"),)
+
+
+def domainname(draft: Draft) -> Sequence[Step]:
+    """The NIS domain name, under the rules of the host name."""
+    name = draft.config.get("domainname", "")
+    if not name:
+        return ()
+    _check_uts_name(draft, "/domainname", name)
+    return (steps.set_domainname(name=name, pointer="/domainname"),)
+
+
+def _check_uts_name(draft: Draft, pointer: str, name: str) -> None:
+    """Without a UTS namespace it would be the host's name that changes; the kernel takes 64 bytes."""
+    if index_of(draft, "uts") < 0:
+        draft.fault(pointer, name, "needs a UTS namespace", 'add {"type": "uts"} to /linux/namespaces')
+    if len(name.encode("utf-8", "surrogatepass")) > 64:
+        draft.fault(pointer, name, "must not be longer than 64 bytes")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SURVIVORS = cases.HERE / "survivors.txt"
 #: Verbs whose steps only make a thing of their own at a path of their own.
-MAKERS = ("make_device", "make_symlink", "open_tree", "open_filesystem")
+MAKERS = ("make_device", "make_symlink", "open_tree", "open_filesystem", "set_sysctl")
 
 
 def commute(first: Step, second: Step) -> bool:

@@ -36,6 +36,9 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_the_bundle_is_not_read_again": "reads the process from the bundle at each exec",
         "test_a_process_file_says_all": "ignores the umask",
         "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
+        "test_a_parameter_is_written_though_the_image_brings_its_own_proc": "refuses a bind mount on /proc",
+        "test_a_parameter_is_not_written_to_what_is_mounted_over_it": "refuses a bind mount below /proc",
+        "test_an_executed_process_has_its_own_score": "takes that of the container",
         "test_they_run_in_order_with_the_state_and_their_own_environment": "runs poststart hooks in create",
     },
     "crun": {
@@ -77,6 +80,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_by_flags_it_is_like_init_but_for_them": "has no --additional-gids",
         "test_a_capability_is_added_to_what_may_be_used_at_once": "replaces those of the container",
         "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
+        "test_an_executed_process_has_its_own_score": "ignores it",
     },
 }
 
