@@ -28,6 +28,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_ALLOW_DEVICES:
         run_allow_devices(&args->allow_devices);
         return;
+    case VERB_OPEN_NAMESPACE:
+        run_open_namespace(&args->open_namespace);
+        return;
     case VERB_OPEN_PROC:
         run_open_proc(&args->open_proc);
         return;
@@ -36,6 +39,12 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_JOIN_NAMESPACES:
         run_join_namespaces(&args->join_namespaces);
+        return;
+    case VERB_JOIN_NAMESPACE:
+        run_join_namespace(&args->join_namespace);
+        return;
+    case VERB_SET_ID_MAPS:
+        run_set_id_maps(&args->set_id_maps);
         return;
     case VERB_CLONE_INIT:
         run_clone_init(&args->clone_init);
@@ -48,6 +57,12 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_JOIN_CGROUP_NAMESPACE:
         run_join_cgroup_namespace(&args->join_cgroup_namespace);
+        return;
+    case VERB_MAKE_TIME_NAMESPACE:
+        run_make_time_namespace(&args->make_time_namespace);
+        return;
+    case VERB_BECOME_ROOT:
+        run_become_root(&args->become_root);
         return;
     case VERB_JOIN_KEYRING:
         run_join_keyring(&args->join_keyring);

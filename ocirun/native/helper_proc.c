@@ -13,10 +13,24 @@
 #include "helper.h"
 #include "helper_kernel.h"
 
+/* "PID", and "/file" behind it. */
+static void pid_path(pid_t pid, const char *file, char path[static NAME_MAX]) {
+    char digits[16], *first = digits + sizeof digits - 1;
+
+    *first = '\0';
+    do
+        *--first = (char)('0' + pid % 10);
+    while (pid /= 10);
+    path[0] = '\0';
+    append(path, NAME_MAX, first);
+    append(path, NAME_MAX, file);
+}
+
 /* The host's /proc, where we may not make a procfs (a host that is a container itself): it must be the root
  * of a real one, and what is mounted below it is refused when it is written to. */
 static int open_mounted_proc(void) {
     int fd = open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    char self[NAME_MAX], us[NAME_MAX];
     struct statfs kind;
     struct stat facts;
 
@@ -26,6 +40,11 @@ static int open_mounted_proc(void) {
         fail_errno("fstatfs", "/proc");
     if (kind.f_type != KERNEL_PROC_SUPER_MAGIC || facts.st_ino != KERNEL_PROC_ROOT_INO)
         fail(EXDEV, "check of procfs", "/proc");
+    /* one of another pid namespace would write to somebody else */
+    ssize_t length = readlinkat(fd, "self", self, sizeof self);
+    pid_path(getpid(), "", us);
+    if (length < 0 || (size_t)length != strlen(us) || memcmp(self, us, (size_t)length))
+        fail(EXDEV, "check of procfs", "/proc/self");
     return fd;
 }
 
@@ -38,8 +57,7 @@ void run_open_proc(const struct open_proc_args *args) {
     close_fd(context);
 }
 
-/* One write, as the kernel wants it; what says whose file of which process it is when it fails. */
-static void write_proc(uint32_t proc, const char *path, const char *text, const char *what) {
+void write_proc(uint32_t proc, const char *path, const char *text, const char *what) {
     int fd = open_in_proc(slot_fd(proc), path, O_WRONLY | O_NOCTTY);
     size_t length = strlen(text);
     ssize_t done;
@@ -54,8 +72,7 @@ static void write_proc(uint32_t proc, const char *path, const char *text, const 
     close_fd(fd);
 }
 
-/* "PID/file" of ourselves, by the number that this procfs knows us under. */
-static void own_path(uint32_t proc, const char *file, char path[static NAME_MAX]) {
+void own_path(uint32_t proc, const char *file, char path[static NAME_MAX]) {
     ssize_t length = readlinkat(slot_fd(proc), "self", path, NAME_MAX - 1);
 
     if (length < 0)
@@ -74,4 +91,19 @@ void run_set_oom_score(const struct set_oom_score_args *args) {
 
 void run_set_sysctl(const struct set_sysctl_args *args) {
     write_proc(args->proc, args->path, args->value, args->path);
+}
+
+void run_set_id_maps(const struct set_id_maps_args *args) {
+    helper.uid_map = args->uids;
+    helper.gid_map = args->gids;
+    helper.proc = args->proc;
+}
+
+void write_id_maps(pid_t pid) {
+    char path[NAME_MAX];
+
+    pid_path(pid, "/uid_map", path);
+    write_proc(helper.proc, path, helper.uid_map, "uid_map");
+    pid_path(pid, "/gid_map", path);
+    write_proc(helper.proc, path, helper.gid_map, "gid_map");
 }

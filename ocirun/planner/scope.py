@@ -45,9 +45,6 @@ REFUSED: dict[str, dict[str, str]] = {
     "/process/user": {"username": _ELSEWHERE},
     "/linux": dict.fromkeys(
         (
-            "uidMappings",
-            "gidMappings",
-            "timeOffsets",
             "devices",
             "netDevices",
             "seccomp",
