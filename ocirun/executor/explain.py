@@ -73,6 +73,7 @@ HINTS: dict[tuple[str, int], str] = {
     ("open_proc", errno.EXDEV): "/proc on this host is not a procfs: mount one",
     ("open_namespace", errno.ENOENT): "there is no such namespace: leave the path out for a new one",
     ("open_namespace", errno.EINVAL): "it is no namespace of this type: see readlink /proc/PID/ns/*",
+    ("join_namespace", errno.EBUSY): "it is the host's own, whose root would be switched: leave the path out",
     ("join_namespace", errno.EPERM): "joining needs CAP_SYS_ADMIN in the namespace that owns it",
     ("join_namespace", errno.EINVAL): "a pid namespace can only be joined from one above it",
     ("join_cgroup_namespace", errno.EPERM): "the user namespace of the container does not own it",

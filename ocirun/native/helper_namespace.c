@@ -27,19 +27,23 @@ void run_open_namespace(const struct open_namespace_args *args) {
     fill_slot(args->namespace, fd);
 }
 
-/* The kernel refuses to enter the user namespace that one is in. */
-static bool is_own_user_namespace(int fd) {
-    struct stat own, other;
+static bool is_namespace(int fd, const char *path) {
+    struct stat one, other;
 
-    return stat("/proc/self/ns/user", &own) == 0 && fstat(fd, &other) == 0 && own.st_dev == other.st_dev &&
-           own.st_ino == other.st_ino;
+    return stat(path, &one) == 0 && fstat(fd, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
 }
 
 void run_join_namespace(const struct join_namespace_args *args) {
     int fd = slot_fd(args->namespace);
 
-    if (args->kind == CLONE_NEWUSER && is_own_user_namespace(fd))
+    /* the kernel refuses to enter the user namespace that one is in */
+    if (args->kind == CLONE_NEWUSER && is_namespace(fd, "/proc/self/ns/user"))
         return;
+    /* the root is switched for all who are in there: never for the host */
+    if (args->kind == CLONE_NEWNS &&
+        (is_namespace(fd, "/proc/self/ns/mnt") || is_namespace(fd, "/proc/1/ns/mnt")))
+        fail(EBUSY, "check of the mount namespace", "");
     if (setns(fd, (int)args->kind) < 0)
         fail_errno("setns", "");
 }

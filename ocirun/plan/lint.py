@@ -273,7 +273,7 @@ def lists_in_their_order(view: View) -> Iterator[str]:
     last: dict[tuple[int | str, str], int] = {}
     for number, step in enumerate(view.steps, 1):
         place, _, entry = step.pointer.removesuffix("/path").rpartition("/")
-        if not entry.isdigit() or step.args[1:] == (_CLONE_NEWUSER,):  # joined last
+        if not entry.isdigit() or step.args[1:] in ((_CLONE_NEWNS,), (_CLONE_NEWUSER,)):  # joined last
             continue
         key = (_RANK.get(step.verb, step.verb), place)
         if int(entry) <= last.get(key, -1):
@@ -469,10 +469,11 @@ def _home(view: View) -> Iterator[str]:
 
 def root_of_its_users(view: View) -> Iterator[str]:
     """Where there is another user namespace, its root makes and mounts; it is entered after all others."""
-    places = view.places.get("join_namespace", ())
-    for number in places[:-1]:
-        if view.steps[number - 1].args[1] == _CLONE_NEWUSER:
-            yield f"step {number}: the user namespace must be joined last"
+    last = (_CLONE_NEWNS, _CLONE_NEWUSER)
+    late = [(n, view.steps[n - 1].args[1]) for n in view.places.get("join_namespace", ())]
+    for (number, kind), (_, follower) in pairwise(late):
+        if kind in last and (follower not in last or kind == _CLONE_NEWUSER):
+            yield f"step {number}: the mount and then the user namespace must be joined last"
     for verb, place in (("clone_init", 0), ("join_namespace", 1), ("join_namespaces", 1)):
         for number in view.places.get(verb, ()):
             entered = int(str(view.steps[number - 1].args[place])) & _CLONE_NEWUSER

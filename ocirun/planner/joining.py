@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ocirun.plan.model import Step
     from ocirun.planner.draft import Draft
 
+#: Which namespaces are joined after the others, and in which order.
+_LATE = {"mount": 1, "user": 2}
 #: A file of mappings takes one write of less than a page (user_namespaces(7)).
 _PAGE = 4096
 
@@ -34,11 +36,15 @@ def open_namespaces(draft: Draft) -> Sequence[Step]:
 
 
 def join(draft: Draft) -> Sequence[Step]:
-    """All but that of cgroups, the one of users last."""
+    """All but that of cgroups; the one of mounts takes our view of the host, the one of users our rights."""
+    for pointer, kind, path in _joined(draft):
+        if kind == "mount":
+            rule = "everybody who is in this mount namespace gets the root of the container for his own"
+            draft.warn(f"{pointer}/path", path, rule, "leave the path out for a new one")
     joined = [(pointer, kind) for pointer, kind, _ in _joined(draft) if kind != "cgroup"]
     return [
         steps.join_namespace(namespace=f"namespace.{kind}", kind=FLAGS[kind], pointer=f"{pointer}/path")
-        for pointer, kind in sorted(joined, key=lambda one: one[1] == "user")
+        for pointer, kind in sorted(joined, key=lambda one: _LATE.get(one[1], 0))
     ]
 
 

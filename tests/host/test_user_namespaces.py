@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -247,6 +248,22 @@ def test_a_time_namespace_is_joined(
     assert observe.namespace(container.pid, "time") == observe.namespace(first.pid, "time")
 
 
-def test_a_mount_namespace_is_not_joined(ocirun: Runtime, bundle: Bundle) -> None:
-    bundle.join("mount", f"/proc/{os.getpid()}/ns/mnt")
-    ocirun.attempt(bundle.args("true")).refused("joining a mount namespace is not built yet")
+def test_the_mount_namespace_of_the_caller_is_not_joined(ocirun: Runtime, bundle: Bundle) -> None:
+    before = observe.mounts("self")
+    bundle.join("mount", f"/proc/{os.getpid()}/ns/mnt").args("true")
+    ocirun.attempt(bundle).refused("/linux/namespaces/5/path", "EBUSY", "the host's own")
+    assert observe.mounts("self") == before
+
+
+def test_a_mount_namespace_is_joined(runtime: Runtime, bundle: Bundle) -> None:
+    with subprocess.Popen(["unshare", "--mount", "--propagation", "slave", "sleep", "1000"]) as other:
+        try:
+            own = observe.namespace("self", "mnt")
+            observe.eventually(lambda: observe.words(other.pid, "cmdline")[:1] == ["sleep"], "sleep runs")
+            assert observe.namespace(other.pid, "mnt") != own
+            container = runtime.running(bundle.join("mount", f"/proc/{other.pid}/ns/mnt").sleeping())
+            assert observe.namespace(container.pid, "mnt") == observe.namespace(other.pid, "mnt")
+            assert "bin" in os.listdir(observe.inside(container.pid, "/"))
+            assert execute(container, "cat", "/proc/1/comm").ok().stdout == "sleep\n"
+        finally:
+            other.kill()

@@ -46,7 +46,6 @@ ASKS: dict[str, object] = {
     "/linux/memoryPolicy": {"mode": "MPOL_LOCAL"},
     "/linux/personality": {"domain": "LINUX32"},
     "/linux/rootfsPropagation": "shared",
-    "/linux/namespaces/4/path": "/proc/1/ns/mnt",
     "/linux/cgroupsPath": "a.slice:prefix:name",
     "/mounts/0/uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
     "/mounts/0/gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
