@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.host import observe
+from tests.host import observe, terminals
 from tests.host.bundles import DEFAULT_NAMESPACES
-from tests.host.execs import execute
+from tests.host.execs import detached, execute
+from tests.host.terminals import ConsoleSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,13 +34,7 @@ def mapping(inside: int, outside: int, size: int) -> dict[str, Json]:
 
 def mapped(bundle: Bundle) -> Bundle:
     """The default bundle with a user namespace, whose root owns the root file system."""
-    bundle.namespaces(*DEFAULT_NAMESPACES, "user")
-    for member in ("uidMappings", "gidMappings"):
-        bundle.put([mapping(0, FIRST, SIZE)], "linux", member)
-    for path in (bundle.rootfs, *bundle.rootfs.rglob("*")):
-        if path.name != "busybox":  # shared with other tests
-            os.chown(path, FIRST, FIRST, follow_symlinks=False)
-    return bundle
+    return bundle.mapped(FIRST, SIZE)
 
 
 def with_time(bundle: Bundle, **offsets: Json) -> Bundle:
@@ -154,6 +149,39 @@ def test_an_executed_process_is_in_it_as_well(runtime: Runtime, bundle: Bundle) 
     assert (uid, uid_map.split()) == ("0", ["0", str(FIRST), str(SIZE)])
     wanted = {observe.namespace(container.pid, kind) for kind in (*FILES.values(), "mnt")}
     assert wanted <= set(found)
+
+
+def test_it_has_a_terminal_and_so_has_an_executed_process(
+    runtime: Runtime, bundle: Bundle, scratch: Path
+) -> None:
+    mapped(bundle).put(True, "process", "terminal").sh("tty; ls -ln /dev/pts/0; sleep 1000")
+    with ConsoleSocket(scratch / "console") as console:
+        container = runtime.create(bundle, "--console-socket", str(console.path))
+        master = console.receive()
+        container.start()
+        told = terminals.read_until(master, "/dev/pts/0\r\ncr").split()
+        assert told[0] == "/dev/pts/0"
+        flags = ("--tty", "--console-socket", str(console.path))
+        detached(container, "sh", "-c", "tty; sleep 1000", flags=flags)
+        assert terminals.read_until(console.receive(), "\n").strip() == "/dev/pts/1"
+
+
+def test_a_created_container_holds_nothing_of_the_host(ocirun: Runtime, bundle: Bundle) -> None:
+    """Its init waits with the two ends of the handshake, no procfs, no namespace, no device."""
+    with_time(mapped(bundle)).namespaces(*DEFAULT_NAMESPACES, "user", "time")
+    bundle.put({"net.ipv4.ip_forward": "1"}, "linux", "sysctl")
+    container = ocirun.create(bundle.sleeping())
+    held = {target for fd, target in observe.descriptors(container.pid).items() if fd > 2}
+    assert {Path(target).name for target in held} == {"gate", "proof"}
+
+
+def test_it_cannot_be_looked_at_from_inside_before_the_start(ocirun: Runtime, bundle: Bundle) -> None:
+    """Neither init nor what is executed is dumpable while it is ours (CVE-2016-9962)."""
+    container = ocirun.create(mapped(bundle).sleeping())
+    own = Path(f"/proc/{container.pid}/maps").stat()
+    assert (own.st_uid, own.st_gid) == (0, 0)
+    told = execute(container, "sh", "-c", "readlink /proc/1/exe || echo refused").stdout
+    assert told == "refused\n"
 
 
 def test_a_process_is_executed_before_the_start(ocirun: Runtime, bundle: Bundle) -> None:
