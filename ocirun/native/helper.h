@@ -7,6 +7,7 @@
 #ifndef OCIRUN_HELPER_H
 #define OCIRUN_HELPER_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -33,7 +34,10 @@ extern struct helper {
     mode_t umask;     /* the one the caller had */
     const char *home; /* "HOME=…" as find_home found it, or NULL */
     char *program;    /* what find_program found, or NULL */
-    uint32_t proof;   /* the slot of the FIFO that proves the start */
+    /* what clone_init writes for init, and the slot of the procfs to write it to; NULL without mappings */
+    const char *uid_map, *gid_map;
+    uint32_t proc;
+    uint32_t proof; /* the slot of the FIFO that proves the start */
 } helper;
 
 /* -- helper_report.c: what the host is told -- */
@@ -57,6 +61,8 @@ void close_slot(uint32_t slot);
 int open_in_root(const char *path, uint64_t flags, uint64_t resolve);
 /* openat2 of a name below a directory that is open already, never following a link nor leaving it. */
 int open_beneath(int directory, const char *name, uint64_t flags);
+/* openat2 below a procfs, following no link and into nothing that is mounted there. */
+int open_in_proc(int proc, const char *path, uint64_t flags);
 /* O_PATH descriptor of a directory (kind S_IFDIR) or file (S_IFREG), made with this mode if missing, as are
  * the directories above it; -1 and errno.  plain refuses symbolic links. */
 int make_in_root(const char *path, mode_t kind, mode_t mode, bool plain);
@@ -68,6 +74,14 @@ int clone_tree(int fd, const char *path, bool recursive);
 void set_attributes(int mount, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation,
                     const char *path);
 void move_onto(int mount, int target, const char *path);
+
+/* -- helper_proc.c: what is written to the procfs in a slot -- */
+/* One write; what names the file in an error. */
+void write_proc(uint32_t proc, const char *path, const char *text, const char *what);
+/* "PID/file" of ourselves, by the number that this procfs knows us under. */
+void own_path(uint32_t proc, const char *file, char path[static NAME_MAX]);
+/* The mappings of set_id_maps for a child that is in a new user namespace. */
+void write_id_maps(pid_t pid);
 
 /* -- helper_start.c -- */
 /* Every signal at its default and none blocked, as execve must find them. */

@@ -28,8 +28,23 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_ALLOW_DEVICES:
         run_allow_devices(&args->allow_devices);
         return;
+    case VERB_OPEN_NAMESPACE:
+        run_open_namespace(&args->open_namespace);
+        return;
+    case VERB_OPEN_PROC:
+        run_open_proc(&args->open_proc);
+        return;
+    case VERB_SET_OOM_SCORE:
+        run_set_oom_score(&args->set_oom_score);
+        return;
     case VERB_JOIN_NAMESPACES:
         run_join_namespaces(&args->join_namespaces);
+        return;
+    case VERB_JOIN_NAMESPACE:
+        run_join_namespace(&args->join_namespace);
+        return;
+    case VERB_SET_ID_MAPS:
+        run_set_id_maps(&args->set_id_maps);
         return;
     case VERB_CLONE_INIT:
         run_clone_init(&args->clone_init);
@@ -42,6 +57,12 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_JOIN_CGROUP_NAMESPACE:
         run_join_cgroup_namespace(&args->join_cgroup_namespace);
+        return;
+    case VERB_MAKE_TIME_NAMESPACE:
+        run_make_time_namespace(&args->make_time_namespace);
+        return;
+    case VERB_BECOME_ROOT:
+        run_become_root(&args->become_root);
         return;
     case VERB_JOIN_KEYRING:
         run_join_keyring(&args->join_keyring);
@@ -90,6 +111,12 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_SET_HOSTNAME:
         run_set_hostname(&args->set_hostname);
+        return;
+    case VERB_SET_DOMAINNAME:
+        run_set_domainname(&args->set_domainname);
+        return;
+    case VERB_SET_SYSCTL:
+        run_set_sysctl(&args->set_sysctl);
         return;
     case VERB_READONLY_PATH:
         run_readonly_path(&args->readonly_path);

@@ -54,6 +54,11 @@ void run_set_hostname(const struct set_hostname_args *args) {
         fail_errno("sethostname", args->name);
 }
 
+void run_set_domainname(const struct set_domainname_args *args) {
+    if (setdomainname(args->name, strlen(args->name)) < 0)
+        fail_errno("setdomainname", args->name);
+}
+
 void run_forbid_new_privileges(void) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         fail_errno("prctl", "PR_SET_NO_NEW_PRIVS");

@@ -13,6 +13,7 @@ struct kernel_open_how {
     uint64_t flags, mode, resolve;
 };
 enum {
+    IN_ROOT_NO_XDEV = 0x01,
     IN_ROOT_NO_MAGICLINKS = 0x02,
     IN_ROOT_NO_SYMLINKS = 0x04,
     IN_ROOT_BENEATH = 0x08,
@@ -91,7 +92,8 @@ struct kernel_cap_data {
 /* keyctl(2) */
 enum { KERNEL_KEYCTL_JOIN_SESSION_KEYRING = 1, KERNEL_KEYCTL_SETPERM = 5 };
 
-enum { KERNEL_DEVPTS_SUPER_MAGIC = 0x1cd1 };
+enum { KERNEL_DEVPTS_SUPER_MAGIC = 0x1cd1, KERNEL_PROC_SUPER_MAGIC = 0x9fa0, KERNEL_PROC_ROOT_INO = 1 };
+enum { KERNEL_NSFS_MAGIC = 0x6e736673, KERNEL_NS_GET_NSTYPE = 0xb703, KERNEL_CLONE_NEWTIME = 0x80 };
 #define KERNEL_TIOCSPTLCK  0x40045431
 #define KERNEL_TIOCGPTPEER 0x5441
 

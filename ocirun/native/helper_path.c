@@ -39,6 +39,10 @@ int open_beneath(int directory, const char *name, uint64_t flags) {
     return open_how(directory, name, flags, IN_ROOT_BENEATH | IN_ROOT_NO_SYMLINKS);
 }
 
+int open_in_proc(int proc, const char *path, uint64_t flags) {
+    return open_how(proc, path, flags, IN_ROOT_BENEATH | IN_ROOT_NO_SYMLINKS | IN_ROOT_NO_XDEV);
+}
+
 /* Where the last component of the first length bytes of path begins; trailing slashes are not part of it, and
  * length is cut to its end. */
 static size_t last_component(const char *path, size_t *length) {

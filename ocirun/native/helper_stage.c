@@ -76,6 +76,8 @@ void run_open_device(const struct open_device_args *args) {
  * too. */
 static _Noreturn void announce(pid_t pid, int pidfd, int told) {
     report(REPORT_BORN, 0, (uint32_t)pid, "", "", &pidfd, 1);
+    if (helper.uid_map)
+        write_id_maps(pid);
     if (write(told, "", 1) != 1)
         _exit(1);
     _exit(0);
@@ -90,19 +92,6 @@ static void await_announcement(int told) {
     if (got != 1)
         _exit(1);
     close_fd(told);
-}
-
-void run_join_namespaces(const struct join_namespaces_args *args) {
-    if (setns(slot_fd(args->init), (int)args->namespaces) < 0)
-        fail_errno("setns", "");
-    helper.root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (helper.root < 0)
-        fail_errno("open", "/");
-}
-
-void run_join_cgroup_namespace(const struct join_cgroup_namespace_args *args) {
-    if (setns(slot_fd(args->init), CLONE_NEWCGROUP) < 0)
-        fail_errno("setns", "cgroup");
 }
 
 void run_clone_init(const struct clone_init_args *args) {

@@ -11,11 +11,18 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_OPEN_DEVICE] = ACTOR_STAGE,
     [VERB_OPEN_CGROUP] = ACTOR_STAGE,
     [VERB_ALLOW_DEVICES] = ACTOR_STAGE,
+    [VERB_OPEN_NAMESPACE] = ACTOR_STAGE,
+    [VERB_OPEN_PROC] = ACTOR_STAGE,
+    [VERB_SET_OOM_SCORE] = ACTOR_STAGE,
     [VERB_JOIN_NAMESPACES] = ACTOR_STAGE,
+    [VERB_JOIN_NAMESPACE] = ACTOR_STAGE,
+    [VERB_SET_ID_MAPS] = ACTOR_STAGE,
     [VERB_CLONE_INIT] = ACTOR_STAGE,
     [VERB_KILL_CGROUP] = ACTOR_STAGE,
     [VERB_REMOVE_CGROUP] = ACTOR_STAGE,
     [VERB_JOIN_CGROUP_NAMESPACE] = ACTOR_INIT,
+    [VERB_MAKE_TIME_NAMESPACE] = ACTOR_INIT,
+    [VERB_BECOME_ROOT] = ACTOR_INIT,
     [VERB_JOIN_KEYRING] = ACTOR_INIT,
     [VERB_SET_LINK_UP] = ACTOR_INIT,
     [VERB_SET_PROPAGATION] = ACTOR_INIT,
@@ -32,6 +39,8 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_SET_ROOT_READONLY] = ACTOR_INIT,
     [VERB_SET_READONLY] = ACTOR_INIT,
     [VERB_SET_HOSTNAME] = ACTOR_INIT,
+    [VERB_SET_DOMAINNAME] = ACTOR_INIT,
+    [VERB_SET_SYSCTL] = ACTOR_INIT,
     [VERB_READONLY_PATH] = ACTOR_INIT,
     [VERB_MASK_PATH] = ACTOR_INIT,
     [VERB_FORBID_NEW_PRIVILEGES] = ACTOR_INIT,
@@ -84,9 +93,23 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
     case VERB_ALLOW_DEVICES:
         return wire_slot(wire, &args->allow_devices.cgroup) &&
                wire_bytes(wire, &args->allow_devices.program) && wire_at_end(wire);
+    case VERB_OPEN_NAMESPACE:
+        return wire_str(wire, &args->open_namespace.path) && wire_u32(wire, &args->open_namespace.kind) &&
+               wire_slot(wire, &args->open_namespace.namespace) && wire_at_end(wire);
+    case VERB_OPEN_PROC:
+        return wire_slot(wire, &args->open_proc.proc) && wire_at_end(wire);
+    case VERB_SET_OOM_SCORE:
+        return wire_slot(wire, &args->set_oom_score.proc) && wire_str(wire, &args->set_oom_score.score) &&
+               wire_at_end(wire);
     case VERB_JOIN_NAMESPACES:
         return wire_slot(wire, &args->join_namespaces.init) &&
                wire_u64(wire, &args->join_namespaces.namespaces) && wire_at_end(wire);
+    case VERB_JOIN_NAMESPACE:
+        return wire_slot(wire, &args->join_namespace.namespace) &&
+               wire_u32(wire, &args->join_namespace.kind) && wire_at_end(wire);
+    case VERB_SET_ID_MAPS:
+        return wire_slot(wire, &args->set_id_maps.proc) && wire_str(wire, &args->set_id_maps.uids) &&
+               wire_str(wire, &args->set_id_maps.gids) && wire_at_end(wire);
     case VERB_CLONE_INIT:
         return wire_u64(wire, &args->clone_init.namespaces) && wire_slot(wire, &args->clone_init.cgroup) &&
                wire_at_end(wire);
@@ -97,6 +120,11 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_at_end(wire);
     case VERB_JOIN_CGROUP_NAMESPACE:
         return wire_slot(wire, &args->join_cgroup_namespace.init) && wire_at_end(wire);
+    case VERB_MAKE_TIME_NAMESPACE:
+        return wire_slot(wire, &args->make_time_namespace.proc) &&
+               wire_str(wire, &args->make_time_namespace.offsets) && wire_at_end(wire);
+    case VERB_BECOME_ROOT:
+        return wire_u64(wire, &args->become_root.namespaces) && wire_at_end(wire);
     case VERB_JOIN_KEYRING:
         return wire_str(wire, &args->join_keyring.name) && wire_at_end(wire);
     case VERB_SET_LINK_UP:
@@ -145,6 +173,11 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
         return wire_str(wire, &args->set_readonly.path) && wire_at_end(wire);
     case VERB_SET_HOSTNAME:
         return wire_str(wire, &args->set_hostname.name) && wire_at_end(wire);
+    case VERB_SET_DOMAINNAME:
+        return wire_str(wire, &args->set_domainname.name) && wire_at_end(wire);
+    case VERB_SET_SYSCTL:
+        return wire_slot(wire, &args->set_sysctl.proc) && wire_str(wire, &args->set_sysctl.path) &&
+               wire_str(wire, &args->set_sysctl.value) && wire_at_end(wire);
     case VERB_READONLY_PATH:
         return wire_str(wire, &args->readonly_path.path) && wire_at_end(wire);
     case VERB_MASK_PATH:

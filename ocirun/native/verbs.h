@@ -8,7 +8,7 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\x0c\xbb\x96\x4d\x94\xac\x60\x51\x73\x2a\x8d\x37\xc1\x20\x87\x9b"
+#define TABLE_DIGEST "\x87\x16\xd3\x3f\x5b\xb6\x9e\x20\x84\x29\x5a\xb0\x31\x86\xed\xea"
 
 enum verb {
     VERB_MEET = 1,
@@ -19,45 +19,54 @@ enum verb {
     VERB_OPEN_DEVICE = 10,
     VERB_OPEN_CGROUP = 11,
     VERB_ALLOW_DEVICES = 12,
-    VERB_JOIN_NAMESPACES = 13,
-    VERB_CLONE_INIT = 14,
-    VERB_KILL_CGROUP = 15,
-    VERB_REMOVE_CGROUP = 16,
-    VERB_JOIN_CGROUP_NAMESPACE = 17,
-    VERB_JOIN_KEYRING = 18,
-    VERB_SET_LINK_UP = 19,
-    VERB_SET_PROPAGATION = 20,
-    VERB_ATTACH_ROOT = 21,
-    VERB_MOUNT = 22,
-    VERB_ATTACH = 23,
-    VERB_MAKE_DEVICE = 24,
-    VERB_MAKE_SYMLINK = 25,
-    VERB_MAKE_DIRECTORY = 26,
-    VERB_MAKE_CONSOLE = 27,
-    VERB_PIVOT_ROOT = 28,
-    VERB_NEW_SESSION = 29,
-    VERB_TAKE_TERMINAL = 30,
-    VERB_SET_ROOT_READONLY = 31,
-    VERB_SET_READONLY = 32,
-    VERB_SET_HOSTNAME = 33,
-    VERB_READONLY_PATH = 34,
-    VERB_MASK_PATH = 35,
-    VERB_FORBID_NEW_PRIVILEGES = 36,
-    VERB_ENTER_CWD = 37,
-    VERB_SET_RLIMIT = 38,
-    VERB_OWN_STDIO = 39,
-    VERB_DROP_BOUNDING = 40,
-    VERB_SET_GROUPS = 41,
-    VERB_SET_IDS = 42,
-    VERB_SET_CAPABILITIES = 43,
-    VERB_RAISE_AMBIENT = 44,
-    VERB_SET_UMASK = 45,
-    VERB_FIND_HOME = 46,
-    VERB_FIND_PROGRAM = 47,
-    VERB_CLOSE_DESCRIPTORS = 48,
-    VERB_AWAIT_START = 49,
-    VERB_EXEC = 50,
-    VERB_LAST = 50,
+    VERB_OPEN_NAMESPACE = 13,
+    VERB_OPEN_PROC = 14,
+    VERB_SET_OOM_SCORE = 15,
+    VERB_JOIN_NAMESPACES = 16,
+    VERB_JOIN_NAMESPACE = 17,
+    VERB_SET_ID_MAPS = 18,
+    VERB_CLONE_INIT = 19,
+    VERB_KILL_CGROUP = 20,
+    VERB_REMOVE_CGROUP = 21,
+    VERB_JOIN_CGROUP_NAMESPACE = 22,
+    VERB_MAKE_TIME_NAMESPACE = 23,
+    VERB_BECOME_ROOT = 24,
+    VERB_JOIN_KEYRING = 25,
+    VERB_SET_LINK_UP = 26,
+    VERB_SET_PROPAGATION = 27,
+    VERB_ATTACH_ROOT = 28,
+    VERB_MOUNT = 29,
+    VERB_ATTACH = 30,
+    VERB_MAKE_DEVICE = 31,
+    VERB_MAKE_SYMLINK = 32,
+    VERB_MAKE_DIRECTORY = 33,
+    VERB_MAKE_CONSOLE = 34,
+    VERB_PIVOT_ROOT = 35,
+    VERB_NEW_SESSION = 36,
+    VERB_TAKE_TERMINAL = 37,
+    VERB_SET_ROOT_READONLY = 38,
+    VERB_SET_READONLY = 39,
+    VERB_SET_HOSTNAME = 40,
+    VERB_SET_DOMAINNAME = 41,
+    VERB_SET_SYSCTL = 42,
+    VERB_READONLY_PATH = 43,
+    VERB_MASK_PATH = 44,
+    VERB_FORBID_NEW_PRIVILEGES = 45,
+    VERB_ENTER_CWD = 46,
+    VERB_SET_RLIMIT = 47,
+    VERB_OWN_STDIO = 48,
+    VERB_DROP_BOUNDING = 49,
+    VERB_SET_GROUPS = 50,
+    VERB_SET_IDS = 51,
+    VERB_SET_CAPABILITIES = 52,
+    VERB_RAISE_AMBIENT = 53,
+    VERB_SET_UMASK = 54,
+    VERB_FIND_HOME = 55,
+    VERB_FIND_PROGRAM = 56,
+    VERB_CLOSE_DESCRIPTORS = 57,
+    VERB_AWAIT_START = 58,
+    VERB_EXEC = 59,
+    VERB_LAST = 59,
 };
 
 enum actor { ACTOR_HOST, ACTOR_STAGE, ACTOR_INIT };
@@ -104,9 +113,35 @@ struct allow_devices_args {
     struct wire_bytes program;
 };
 
+struct open_namespace_args {
+    const char *path;
+    uint32_t kind;
+    uint32_t namespace;
+};
+
+struct open_proc_args {
+    uint32_t proc;
+};
+
+struct set_oom_score_args {
+    uint32_t proc;
+    const char *score;
+};
+
 struct join_namespaces_args {
     uint32_t init;
     uint64_t namespaces;
+};
+
+struct join_namespace_args {
+    uint32_t namespace;
+    uint32_t kind;
+};
+
+struct set_id_maps_args {
+    uint32_t proc;
+    const char *uids;
+    const char *gids;
 };
 
 struct clone_init_args {
@@ -125,6 +160,15 @@ struct remove_cgroup_args {
 
 struct join_cgroup_namespace_args {
     uint32_t init;
+};
+
+struct make_time_namespace_args {
+    uint32_t proc;
+    const char *offsets;
+};
+
+struct become_root_args {
+    uint64_t namespaces;
 };
 
 struct join_keyring_args {
@@ -208,6 +252,16 @@ struct set_hostname_args {
     const char *name;
 };
 
+struct set_domainname_args {
+    const char *name;
+};
+
+struct set_sysctl_args {
+    uint32_t proc;
+    const char *path;
+    const char *value;
+};
+
 struct readonly_path_args {
     const char *path;
 };
@@ -289,11 +343,18 @@ union verb_args {
     struct open_device_args open_device;
     struct open_cgroup_args open_cgroup;
     struct allow_devices_args allow_devices;
+    struct open_namespace_args open_namespace;
+    struct open_proc_args open_proc;
+    struct set_oom_score_args set_oom_score;
     struct join_namespaces_args join_namespaces;
+    struct join_namespace_args join_namespace;
+    struct set_id_maps_args set_id_maps;
     struct clone_init_args clone_init;
     struct kill_cgroup_args kill_cgroup;
     struct remove_cgroup_args remove_cgroup;
     struct join_cgroup_namespace_args join_cgroup_namespace;
+    struct make_time_namespace_args make_time_namespace;
+    struct become_root_args become_root;
     struct join_keyring_args join_keyring;
     struct set_link_up_args set_link_up;
     struct set_propagation_args set_propagation;
@@ -307,6 +368,8 @@ union verb_args {
     struct take_terminal_args take_terminal;
     struct set_readonly_args set_readonly;
     struct set_hostname_args set_hostname;
+    struct set_domainname_args set_domainname;
+    struct set_sysctl_args set_sysctl;
     struct readonly_path_args readonly_path;
     struct mask_path_args mask_path;
     struct enter_cwd_args enter_cwd;
@@ -340,11 +403,18 @@ void run_open_filesystem(const struct open_filesystem_args *args);
 void run_open_device(const struct open_device_args *args);
 void run_open_cgroup(const struct open_cgroup_args *args);
 void run_allow_devices(const struct allow_devices_args *args);
+void run_open_namespace(const struct open_namespace_args *args);
+void run_open_proc(const struct open_proc_args *args);
+void run_set_oom_score(const struct set_oom_score_args *args);
 void run_join_namespaces(const struct join_namespaces_args *args);
+void run_join_namespace(const struct join_namespace_args *args);
+void run_set_id_maps(const struct set_id_maps_args *args);
 void run_clone_init(const struct clone_init_args *args);
 void run_kill_cgroup(const struct kill_cgroup_args *args);
 void run_remove_cgroup(const struct remove_cgroup_args *args);
 void run_join_cgroup_namespace(const struct join_cgroup_namespace_args *args);
+void run_make_time_namespace(const struct make_time_namespace_args *args);
+void run_become_root(const struct become_root_args *args);
 void run_join_keyring(const struct join_keyring_args *args);
 void run_set_link_up(const struct set_link_up_args *args);
 void run_set_propagation(const struct set_propagation_args *args);
@@ -361,6 +431,8 @@ void run_take_terminal(const struct take_terminal_args *args);
 void run_set_root_readonly(void);
 void run_set_readonly(const struct set_readonly_args *args);
 void run_set_hostname(const struct set_hostname_args *args);
+void run_set_domainname(const struct set_domainname_args *args);
+void run_set_sysctl(const struct set_sysctl_args *args);
 void run_readonly_path(const struct readonly_path_args *args);
 void run_mask_path(const struct mask_path_args *args);
 void run_forbid_new_privileges(void);

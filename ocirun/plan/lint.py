@@ -36,11 +36,18 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("open_filesystem",),
     ("open_tree",),
     ("open_device",),
+    ("open_namespace",),
     ("open_cgroup",),
     ("allow_devices",),
+    ("open_proc",),
+    ("set_oom_score",),
     ("join_namespaces",),
+    ("join_namespace",),
+    ("set_id_maps",),
     ("clone_init",),
     ("join_cgroup_namespace",),
+    ("make_time_namespace",),
+    ("become_root",),
     ("join_keyring",),
     ("set_link_up",),
     ("set_propagation",),
@@ -58,6 +65,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("set_root_readonly",),
     ("set_readonly",),
     ("set_hostname",),
+    ("set_domainname",),
+    ("set_sysctl",),
     ("readonly_path",),
     ("mask_path",),
     ("forbid_new_privileges",),
@@ -78,7 +87,9 @@ ORDER: tuple[tuple[str, ...], ...] = (
 )
 _RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
-_CLONE_NEWNS = 0x20000  # linux/sched.h
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000  # linux/sched.h
+#: From a user namespace the cgroup namespace of the host, which a container may have, cannot be joined.
+_FROM_INSIDE = ("join_cgroup_namespace", True)
 
 #: What every plan that creates a container must hold.
 MANDATORY = (
@@ -95,7 +106,8 @@ ENTERING_MANDATORY = (
     "find_program exec"
 ).split()
 ENTERING_OPTIONAL = (
-    "make_console send_console take_terminal forbid_new_privileges find_home own_stdio set_rlimit"
+    "open_namespace become_root open_proc set_oom_score make_console send_console take_terminal "
+    "forbid_new_privileges find_home own_stdio set_rlimit"
 ).split()
 
 #: verb -> verbs of which one must be there as well.
@@ -104,7 +116,7 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "send_console": ("make_console",),
     "take_terminal": ("make_console",),
     "make_device": ("make_symlink",),
-    "make_symlink": ("make_device",),
+    "make_symlink": ("make_device", "open_device"),
     "new_session": ("take_terminal", "own_stdio"),
 }
 
@@ -113,12 +125,15 @@ DEFAULT_NODES = frozenset("/dev/null /dev/zero /dev/full /dev/random /dev/urando
 DEFAULT_LINKS = frozenset("/dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx".split())
 
 #: Member of the config -> the verbs of which one must do it, when the member asks for something.  A "*"
-#: stands for each entry of a list, whose own pointer the step must bear.
+#: stands for each entry of a list or an object, whose own pointer the step must bear.
 COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/root/path", ("open_tree", "attach_root")),
     ("/root/readonly", ("set_root_readonly",)),
     ("/mounts/*", ("mount", "attach")),
     ("/hostname", ("set_hostname",)),
+    ("/domainname", ("set_domainname",)),
+    ("/process/oomScoreAdj", ("set_oom_score",)),
+    ("/linux/sysctl/*", ("set_sysctl",)),
     ("/process/terminal", ("make_console",)),
     ("/process/terminal", ("send_console",)),
     ("/process/terminal", ("take_terminal",)),
@@ -131,6 +146,8 @@ COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/process/capabilities/bounding", ("drop_bounding",)),
     ("/process/capabilities/ambient", ("raise_ambient",)),
     ("/linux/namespaces", ("clone_init",)),
+    ("/linux/uidMappings", ("set_id_maps", "join_namespace")),
+    ("/linux/timeOffsets", ("make_time_namespace",)),
     ("/linux/cgroupsPath", ("make_cgroup",)),
     ("/linux/resources/devices", ("allow_devices",)),
     ("/linux/maskedPaths/*", ("mask_path",)),
@@ -255,8 +272,8 @@ def lists_in_their_order(view: View) -> Iterator[str]:
     """Steps of one verb, or of the mounts, that stand for entries of one list keep the order of the list."""
     last: dict[tuple[int | str, str], int] = {}
     for number, step in enumerate(view.steps, 1):
-        place, _, entry = step.pointer.rpartition("/")
-        if not entry.isdigit():
+        place, _, entry = step.pointer.removesuffix("/path").rpartition("/")
+        if not entry.isdigit() or step.args[1:] in ((_CLONE_NEWNS,), (_CLONE_NEWUSER,)):  # joined last
             continue
         key = (_RANK.get(step.verb, step.verb), place)
         if int(entry) <= last.get(key, -1):
@@ -289,7 +306,7 @@ def order_of_creation(view: View) -> Iterator[str]:
 def mandatory(view: View) -> Iterator[str]:
     """Nothing that every container needs is missing: groups always set, descriptors closed, cwd verified …"""
     for name in ENTERING_MANDATORY if view.enters else MANDATORY:
-        if name not in view.places:
+        if name not in view.places and (name, "become_root" in view.places) != _FROM_INSIDE:
             yield f"{name} is missing"
 
 
@@ -310,6 +327,10 @@ def default_devices(view: View) -> Iterator[str]:
         }
         for verb in ("make_device", "make_symlink")
     }
+    opened = {step.args[-1] for step in view.steps if step.verb == "open_device"}
+    made["make_device"] |= {
+        str(step.args[1]) for step in view.steps if step.verb == "attach" and step.args[0] in opened
+    }
     if not any(made.values()) and _dev_is_bound(view):
         return
     for verb, wanted in (("make_device", DEFAULT_NODES), ("make_symlink", DEFAULT_LINKS)):
@@ -325,6 +346,14 @@ def _dev_is_bound(view: View) -> bool:
     return any(
         step.verb == "attach" and step.args[_names("attach").index("target")] == "/dev" for step in view.steps
     )
+
+
+def devices_after_mounts(view: View) -> Iterator[str]:
+    """A device that is bound would vanish below a mount of the config that came later."""
+    bound = [n for n in view.places.get("attach", ()) if view.steps[n - 1].pointer == "/linux/devices"]
+    for number in view.places.get("mount", []) + view.places.get("attach", []):
+        if bound and number > bound[0] and view.steps[number - 1].pointer != "/linux/devices":
+            yield f"step {number}: {view.steps[number - 1].pointer} must stand before the devices"
 
 
 def late_readonly(view: View) -> Iterator[str]:
@@ -368,6 +397,7 @@ def covered(view: View) -> Iterator[str]:
     yield from _cwd_covered(view)
     yield from _keeps_readonly(view)
     yield from _loopback(view)
+    yield from _new_time(view)
     yield from _home(view)
 
 
@@ -387,10 +417,14 @@ def _asked(config: Mapping[str, object], pattern: str) -> Iterator[str]:
     for part in pattern.removesuffix("/*").split("/")[1:]:
         value = value.get(part) if _is_object(value) else None
     if pattern.endswith("/*"):
-        entries = value if _is_list(value) else []
-        yield from (f"{pattern.removesuffix('*')}{number}" for number in range(len(entries)))
+        entries = range(len(value)) if _is_list(value) else value if _is_object(value) else ()
+        yield from (f"{pattern.removesuffix('*')}{_escaped(str(entry))}" for entry in entries)
     elif value is not None and value is not False and value not in ("", [], {}):
         yield pattern
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
@@ -433,6 +467,28 @@ def _home(view: View) -> Iterator[str]:
             yield f"step {number}: HOME is neither set nor looked up"
 
 
+def root_of_its_users(view: View) -> Iterator[str]:
+    """Where there is another user namespace, its root makes and mounts; it is entered after all others."""
+    last = (_CLONE_NEWNS, _CLONE_NEWUSER)
+    late = [(n, view.steps[n - 1].args[1]) for n in view.places.get("join_namespace", ())]
+    for (number, kind), (_, follower) in pairwise(late):
+        if kind in last and (follower not in last or kind == _CLONE_NEWUSER):
+            yield f"step {number}: the mount and then the user namespace must be joined last"
+    for verb, place in (("clone_init", 0), ("join_namespace", 1), ("join_namespaces", 1)):
+        for number in view.places.get(verb, ()):
+            entered = int(str(view.steps[number - 1].args[place])) & _CLONE_NEWUSER
+            if entered and "become_root" not in view.places:
+                yield f"step {number}: nobody becomes root of the user namespace"
+
+
+def _new_time(view: View) -> Iterator[str]:
+    """A new time namespace, which no clone makes, is made."""
+    listed = view.config.get("linux", {}).get("namespaces", []) if view.config else []
+    new = any(one["type"] == "time" and not one.get("path") for one in listed)
+    if new and "make_time_namespace" not in view.places:
+        yield "no step makes the time namespace"
+
+
 def _loopback(view: View) -> Iterator[str]:
     """A new network namespace has its loopback up."""
     clone_new_network = 0x40000000
@@ -451,7 +507,7 @@ def leaves_the_container_alone(view: View) -> Iterator[str]:
         if step.verb not in ENTERING_MANDATORY and step.verb not in ENTERING_OPTIONAL:
             yield f"step {number}: {step.verb} has no place in a plan that enters a container"
         arguments = dict(zip(_names(step.verb), step.args, strict=True))
-        if step.verb == "clone_init" and arguments["namespaces"]:
+        if step.verb in ("clone_init", "become_root") and arguments["namespaces"]:
             yield f"step {number}: a new namespace in a plan that enters a container"
         if step.verb == "join_namespaces" and not int(str(arguments["namespaces"])) & _CLONE_NEWNS:
             yield f"step {number}: the mount namespace is not joined"
@@ -482,9 +538,11 @@ CREATING: tuple[Callable[[View], Iterator[str]], ...] = (
     mandatory,
     companions,
     default_devices,
+    devices_after_mounts,
     late_readonly,
     root_before_mounts,
     prestart_first,
+    root_of_its_users,
     covered,
 )
 ENTERING: tuple[Callable[[View], Iterator[str]], ...] = (
@@ -492,5 +550,6 @@ ENTERING: tuple[Callable[[View], Iterator[str]], ...] = (
     mandatory,
     companions,
     leaves_the_container_alone,
+    root_of_its_users,
     process_covered,
 )

@@ -159,6 +159,15 @@ def _with(text: str, words: list[str]) -> str:
     return f"{text} ({rest})" if rest else text
 
 
+def _kind(a: Arguments) -> str:
+    return next((name for flag, name in _NAMESPACES if a.number("kind") == flag), a.text("kind"))
+
+
+def _mappings(text: str) -> str:
+    """Mappings as the kernel takes them, one after the other."""
+    return ", ".join(text.splitlines())
+
+
 def _namespaces(a: Arguments) -> str:
     names = [name for flag, name in _NAMESPACES if a.number("namespaces") & flag]
     return " ".join(names)
@@ -199,6 +208,13 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "allow_devices": lambda a: f"{a.size('program') // 8} instructions of eBPF",
     "run_hook": lambda a: f"{a.text('kind')} {a.text('path')}",
     "open_init": lambda a: a.text("pid"),
+    "open_namespace": lambda a: f"{_kind(a)} {a.text('path')}",
+    "join_namespace": _kind,
+    "set_id_maps": lambda a: f"users {_mappings(a.text('uids'))}; groups {_mappings(a.text('gids'))}",
+    "become_root": lambda a: f"with new {_namespaces(a)}" if a.has("namespaces") else "",
+    "make_time_namespace": lambda a: ", ".join(a.text("offsets").splitlines()),
+    "set_oom_score": lambda a: a.text("score"),
+    "set_sysctl": lambda a: f"{a.text('path')} = {a.text('value')}",
     "join_namespaces": _namespaces,
     "join_cgroup_namespace": lambda a: a.text("init"),
     "clone_init": _namespaces,

@@ -27,48 +27,57 @@ VERBS: dict[str, tuple[int, str, str, str]] = {
     "open_device": (10, "stage", "suuo", ""),
     "open_cgroup": (11, "stage", "so", ""),
     "allow_devices": (12, "stage", "tb", ""),
-    "join_namespaces": (13, "stage", "tL", ""),
-    "clone_init": (14, "stage", "Lt", "kill_init"),
-    "kill_cgroup": (15, "stage", "s", ""),
-    "remove_cgroup": (16, "stage", "su", ""),
-    "join_cgroup_namespace": (17, "init", "t", ""),
-    "join_keyring": (18, "init", "s", ""),
-    "set_link_up": (19, "init", "s", ""),
-    "set_propagation": (20, "init", "u", ""),
-    "attach_root": (21, "init", "tLLLL", ""),
-    "mount": (22, "init", "sssSLuu", ""),
-    "attach": (23, "init", "tsLLLLu", ""),
-    "make_device": (24, "init", "suuuuuu", ""),
-    "make_symlink": (25, "init", "ss", ""),
-    "make_directory": (26, "init", "su", ""),
-    "make_console": (27, "init", "uuuoo", ""),
-    "pivot_root": (28, "init", "", ""),
-    "new_session": (29, "init", "", ""),
-    "take_terminal": (30, "init", "tu", ""),
-    "set_root_readonly": (31, "init", "", ""),
-    "set_readonly": (32, "init", "s", ""),
-    "set_hostname": (33, "init", "s", ""),
-    "readonly_path": (34, "init", "s", ""),
-    "mask_path": (35, "init", "st", ""),
-    "forbid_new_privileges": (36, "init", "", ""),
-    "enter_cwd": (37, "init", "s", ""),
-    "set_rlimit": (38, "init", "uLL", ""),
-    "own_stdio": (39, "init", "u", ""),
-    "drop_bounding": (40, "init", "L", ""),
-    "set_groups": (41, "init", "U", ""),
-    "set_ids": (42, "init", "uu", ""),
-    "set_capabilities": (43, "init", "LLL", ""),
-    "raise_ambient": (44, "init", "L", ""),
-    "set_umask": (45, "init", "i", ""),
-    "find_home": (46, "init", "u", ""),
-    "find_program": (47, "init", "ss", ""),
-    "close_descriptors": (48, "init", "u", ""),
-    "await_start": (49, "init", "tt", ""),
-    "exec": (50, "init", "SS", ""),
+    "open_namespace": (13, "stage", "suo", ""),
+    "open_proc": (14, "stage", "o", ""),
+    "set_oom_score": (15, "stage", "ts", ""),
+    "join_namespaces": (16, "stage", "tL", ""),
+    "join_namespace": (17, "stage", "tu", ""),
+    "set_id_maps": (18, "stage", "tss", ""),
+    "clone_init": (19, "stage", "Lt", "kill_init"),
+    "kill_cgroup": (20, "stage", "s", ""),
+    "remove_cgroup": (21, "stage", "su", ""),
+    "join_cgroup_namespace": (22, "init", "t", ""),
+    "make_time_namespace": (23, "init", "ts", ""),
+    "become_root": (24, "init", "L", ""),
+    "join_keyring": (25, "init", "s", ""),
+    "set_link_up": (26, "init", "s", ""),
+    "set_propagation": (27, "init", "u", ""),
+    "attach_root": (28, "init", "tLLLL", ""),
+    "mount": (29, "init", "sssSLuu", ""),
+    "attach": (30, "init", "tsLLLLu", ""),
+    "make_device": (31, "init", "suuuuuu", ""),
+    "make_symlink": (32, "init", "ss", ""),
+    "make_directory": (33, "init", "su", ""),
+    "make_console": (34, "init", "uuuoo", ""),
+    "pivot_root": (35, "init", "", ""),
+    "new_session": (36, "init", "", ""),
+    "take_terminal": (37, "init", "tu", ""),
+    "set_root_readonly": (38, "init", "", ""),
+    "set_readonly": (39, "init", "s", ""),
+    "set_hostname": (40, "init", "s", ""),
+    "set_domainname": (41, "init", "s", ""),
+    "set_sysctl": (42, "init", "tss", ""),
+    "readonly_path": (43, "init", "s", ""),
+    "mask_path": (44, "init", "st", ""),
+    "forbid_new_privileges": (45, "init", "", ""),
+    "enter_cwd": (46, "init", "s", ""),
+    "set_rlimit": (47, "init", "uLL", ""),
+    "own_stdio": (48, "init", "u", ""),
+    "drop_bounding": (49, "init", "L", ""),
+    "set_groups": (50, "init", "U", ""),
+    "set_ids": (51, "init", "uu", ""),
+    "set_capabilities": (52, "init", "LLL", ""),
+    "raise_ambient": (53, "init", "L", ""),
+    "set_umask": (54, "init", "i", ""),
+    "find_home": (55, "init", "u", ""),
+    "find_program": (56, "init", "ss", ""),
+    "close_descriptors": (57, "init", "u", ""),
+    "await_start": (58, "init", "tt", ""),
+    "exec": (59, "init", "SS", ""),
 }
 
 #: Stands in the header of every plan; the helper refuses one made from another table.
-TABLE_DIGEST = b"\x0c\xbb\x96\x4d\x94\xac\x60\x51\x73\x2a\x8d\x37\xc1\x20\x87\x9b"
+TABLE_DIGEST = b"\x87\x16\xd3\x3f\x5b\xb6\x9e\x20\x84\x29\x5a\xb0\x31\x86\xed\xea"
 
 
 def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "") -> Step:
@@ -140,9 +149,34 @@ def allow_devices(*, cgroup: str, program: bytes, pointer: str, why: str = "") -
     return Step("allow_devices", (cgroup, program), pointer, why)
 
 
+def open_namespace(*, path: str, kind: int, namespace: str, pointer: str, why: str = "") -> Step:
+    """Open a namespace that exists, after checking that it is of the kind it should be (CLONE_NEW…)."""
+    return Step("open_namespace", (path, kind, namespace), pointer, why)
+
+
+def open_proc(*, proc: str, pointer: str, why: str = "") -> Step:
+    """Make a procfs that is mounted nowhere, to write to; where that is refused, the host's, checked."""
+    return Step("open_proc", (proc,), pointer, why)
+
+
+def set_oom_score(*, proc: str, score: str, pointer: str, why: str = "") -> Step:
+    """Set the score by which the kernel chooses whom to kill when memory is short; init is born with it."""
+    return Step("set_oom_score", (proc, score), pointer, why)
+
+
 def join_namespaces(*, init: str, namespaces: int, pointer: str, why: str = "") -> Step:
     """Join the namespaces of a container, and hold its root open; the pid namespace gets the next child."""
     return Step("join_namespaces", (init, namespaces), pointer, why)
+
+
+def join_namespace(*, namespace: str, kind: int, pointer: str, why: str = "") -> Step:
+    """Join a namespace; that of pids gets the next child, that of users takes all rights on the host."""
+    return Step("join_namespace", (namespace, kind), pointer, why)
+
+
+def set_id_maps(*, proc: str, uids: str, gids: str, pointer: str, why: str = "") -> Step:
+    """Hold the mappings of users and groups that the clone of init writes for it."""
+    return Step("set_id_maps", (proc, uids, gids), pointer, why)
 
 
 def clone_init(*, namespaces: int, cgroup: str, pointer: str, why: str = "") -> Step:
@@ -163,6 +197,16 @@ def remove_cgroup(*, path: str, parents: int, pointer: str, why: str = "") -> St
 def join_cgroup_namespace(*, init: str, pointer: str, why: str = "") -> Step:
     """Join the cgroup namespace of a container: only after birth, for it hides the way to the cgroup."""
     return Step("join_cgroup_namespace", (init,), pointer, why)
+
+
+def make_time_namespace(*, proc: str, offsets: str, pointer: str, why: str = "") -> Step:
+    """Make a time namespace with offsets of its clocks (timens_offsets), and enter it."""
+    return Step("make_time_namespace", (proc, offsets), pointer, why)
+
+
+def become_root(*, namespaces: int, pointer: str, why: str = "") -> Step:
+    """Become the root of the user namespace, who owns what is made from now on: first the new `namespaces` whose files belong to their maker."""
+    return Step("become_root", (namespaces,), pointer, why)
 
 
 def join_keyring(*, name: str, pointer: str, why: str = "") -> Step:
@@ -294,6 +338,16 @@ def set_readonly(*, path: str, pointer: str, why: str = "") -> Step:
 def set_hostname(*, name: str, pointer: str, why: str = "") -> Step:
     """Set the host name of the UTS namespace."""
     return Step("set_hostname", (name,), pointer, why)
+
+
+def set_domainname(*, name: str, pointer: str, why: str = "") -> Step:
+    """Set the NIS domain name of the UTS namespace."""
+    return Step("set_domainname", (name,), pointer, why)
+
+
+def set_sysctl(*, proc: str, path: str, value: str, pointer: str, why: str = "") -> Step:
+    """Set a kernel parameter of a namespace of the container; `path` is below /proc."""
+    return Step("set_sysctl", (proc, path, value), pointer, why)
 
 
 def readonly_path(*, path: str, pointer: str, why: str = "") -> Step:

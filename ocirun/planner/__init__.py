@@ -65,9 +65,15 @@ def _outside_and_root(draft: Draft) -> list[Step]:
         *root.open_root(draft),
         *opened,
         *paths.open_null(draft),
+        *devices.open_devices(draft),
+        *_joining(draft, "open_namespaces"),
         *cgroup.open_cgroup(draft),
         *devices.allow(draft),
+        *_proc(draft),
+        *_joining(draft, "join"),
+        *_joining(draft, "id_maps"),
         *namespaces.clone(draft),
+        *_joining(draft, "enter"),
         *security.keyring(draft),
         *namespaces.loopback(draft),
         *root.attach(draft),
@@ -89,6 +95,40 @@ def _hooks(draft: Draft) -> Sequence[Step]:
     return hooks.outside(draft)
 
 
+def _joining(draft: Draft, name: str) -> Sequence[Step]:
+    """What the planner of namespaces that exist, of users and of time has at this place."""
+    if namespaces.is_simple(draft):
+        return ()
+    from ocirun.planner import joining
+
+    planners = {
+        "open_namespaces": joining.open_namespaces,
+        "join": joining.join,
+        "id_maps": joining.id_maps,
+        "enter": joining.enter,
+    }
+    return planners[name](draft)
+
+
+def _proc(draft: Draft) -> Sequence[Step]:
+    """The procfs and what stage writes there, where something has to be written."""
+    made = namespaces.is_new(draft, "user") or namespaces.is_new(draft, "time")
+    if draft.process.get("oomScoreAdj") is None and not draft.linux.get("sysctl") and not made:
+        return ()
+    from ocirun.planner import procfs
+
+    return (*procfs.open_proc(), *procfs.oom_score(draft))
+
+
+def _sysctl(draft: Draft) -> Sequence[Step]:
+    """Kernel parameters, where there are some."""
+    if not draft.linux.get("sysctl"):
+        return ()
+    from ocirun.planner import procfs
+
+    return procfs.sysctl(draft)
+
+
 def _inside(draft: Draft) -> list[Step]:
     """The steps from the new root to the program."""
     return [
@@ -96,6 +136,8 @@ def _inside(draft: Draft) -> list[Step]:
         *root.readonly(draft),
         *mounts.readonly(draft),
         *namespaces.hostname(draft),
+        *namespaces.domainname(draft),
+        *_sysctl(draft),
         *paths.readonly(draft),
         *paths.mask(draft),
         *security.new_privileges(draft),

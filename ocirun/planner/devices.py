@@ -6,6 +6,7 @@ from ocirun.plan import steps
 from ocirun.plan.model import ASKED, DEFAULT
 from ocirun.planner.device_program import ALL, MKNOD, Rule, access_bits, program
 from ocirun.planner.mounts import clean, is_bind
+from ocirun.planner.namespaces import index_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,11 +51,9 @@ DEFAULT_RULES = (
 
 def make(draft: Draft) -> Sequence[Step]:
     """The default nodes and links, unless the config binds a /dev of its own making."""
-    if any(
-        is_bind(mount) and clean(mount["destination"]) == "/dev" for mount in draft.config.get("mounts", ())
-    ):
+    if _brings_dev(draft):
         return ()
-    nodes = [
+    nodes = _bound(draft) or [
         steps.make_device(
             path=f"/dev/{name}", kind=_S_IFCHR, major=major, minor=minor, mode=0o666, uid=0, gid=0,
             pointer="/linux/devices", why=DEFAULT,
@@ -66,6 +65,36 @@ def make(draft: Draft) -> Sequence[Step]:
         for target, name in DEFAULT_LINKS
     ]
     return nodes + links
+
+
+def open_devices(draft: Draft) -> Sequence[Step]:
+    """The host's default nodes, to be bound: in a user namespace nobody may make a device (mknod(2))."""
+    if index_of(draft, "user") < 0 or _brings_dev(draft):
+        return ()
+    return [
+        steps.open_device(
+            path=f"/dev/{name}", major=major, minor=minor, device=f"device.{name}",
+            pointer="/linux/devices", why=DEFAULT,
+        )
+        for name, major, minor in DEFAULT_DEVICES
+    ]  # fmt: skip
+
+
+def _bound(draft: Draft) -> list[Step]:
+    """Those that were opened, in place."""
+    return [
+        steps.attach(
+            tree=str(step.args[-1]), target=str(step.args[0]), set=0, clear=0, rset=0, rclear=0,
+            propagation=0, pointer="/linux/devices", why=DEFAULT,
+        )
+        for step in open_devices(draft)
+    ]  # fmt: skip
+
+
+def _brings_dev(draft: Draft) -> bool:
+    """Whether the config binds a /dev of its own making."""
+    mounts = draft.config.get("mounts", ())
+    return any(is_bind(mount) and clean(mount["destination"]) == "/dev" for mount in mounts)
 
 
 def allow(draft: Draft) -> Sequence[Step]:

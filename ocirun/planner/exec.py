@@ -13,14 +13,18 @@ from ocirun.planner.draft import Draft, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirun_spec.types import Config, Process
 
     from ocirun.host import Host
     from ocirun.plan.model import Step
 
 #: Those of init, whether it has them of its own or shares them with who created it: all but the cgroup one,
-#: which only init's neighbour itself can join, and the user one, which no plan makes yet.
+#: which only init's neighbour itself can join.
 JOINED = sum(namespaces.FLAGS[kind] for kind in ("mount", "uts", "ipc", "pid", "network"))
+#: Joined where the config has them: not every kernel knows them, and nobody enters his own user namespace.
+SOMETIMES = ("user", "time")
 
 
 class ExecOptions(Options):
@@ -66,7 +70,7 @@ def plan_exec(config: Config, process: Process, host: Host, options: ExecOptions
     scope.check_process(draft)
     if not draft.process["cwd"].startswith("/"):
         draft.fault("/process/cwd", draft.process["cwd"], "must be an absolute path in the container")
-    planned = _entering(options) + _becoming(draft)
+    planned = _entering(draft, options) + _becoming(draft)
     draft.check_texts(planned, "surrogateescape")
     draft.settle()
     return Plan(options.id, planned, draft.warnings)
@@ -87,16 +91,45 @@ def stand_in(config: Config, process: Process) -> Config:
     return joint
 
 
-def _entering(options: ExecOptions) -> list[Step]:
+def _entering(draft: Draft, options: ExecOptions) -> list[Step]:
     """The way in.  The cgroup is opened first: no path of the host is left after the mount namespace."""
+    listed = [kind for kind in SOMETIMES if namespaces.index_of(draft, kind) >= 0]
+    joined = JOINED | sum(namespaces.FLAGS[kind] for kind in listed)
+    mapped = bool(joined & namespaces.FLAGS["user"])
+    opened, entered = _mapped(draft, options) if mapped else ((), (_join_cgroup("init"),))
     return [
         *lifecycle.hide(),
         steps.open_init(pid=options.pid, start=options.start, init="init", pointer="", why=LIFECYCLE),
+        *opened,
         steps.open_cgroup(path=options.cgroup, cgroup="cgroup", pointer="", why=LIFECYCLE),
-        steps.join_namespaces(init="init", namespaces=JOINED, pointer="/linux/namespaces", why=DEFAULT),
+        *_oom_score(draft),
+        steps.join_namespaces(init="init", namespaces=joined, pointer="/linux/namespaces", why=DEFAULT),
         steps.clone_init(namespaces=0, cgroup="cgroup", pointer="", why=LIFECYCLE),
-        steps.join_cgroup_namespace(init="init", pointer="/linux/namespaces", why=DEFAULT),
+        *entered,
     ]
+
+
+def _mapped(draft: Draft, options: ExecOptions) -> tuple[Sequence[Step], Sequence[Step]]:
+    """For a container with a user namespace: what stage opens more, and how the process enters.  A cgroup
+    namespace that is not the container's own it has already, and may not join from in there."""
+    from ocirun.planner import joining
+
+    opened = joining.cgroup_of_init(draft, options.pid)
+    entered = [_join_cgroup("cgroups")] if opened else []
+    return opened, (*entered, joining.become_root(draft))
+
+
+def _join_cgroup(slot: str) -> Step:
+    return steps.join_cgroup_namespace(init=slot, pointer="/linux/namespaces", why=DEFAULT)
+
+
+def _oom_score(draft: Draft) -> Sequence[Step]:
+    """Of this process alone: init's is not taken over."""
+    if draft.process.get("oomScoreAdj") is None:
+        return ()
+    from ocirun.planner import procfs
+
+    return (*procfs.open_proc(), *procfs.oom_score(draft))
 
 
 def _becoming(draft: Draft) -> list[Step]:

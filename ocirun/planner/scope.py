@@ -30,7 +30,6 @@ _LATER = "is not built yet"
 #: Pointer of an object -> its members that are refused -> the rule to tell.
 REFUSED: dict[str, dict[str, str]] = {
     "": {
-        "domainname": _LATER,
         "vm": _ELSEWHERE,
         "solaris": _ELSEWHERE,
         "windows": _ELSEWHERE,
@@ -39,19 +38,15 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     "/hooks": dict.fromkeys(("createContainer", "startContainer"), _LATER),
     "/process": dict.fromkeys(
-        ("apparmorProfile", "selinuxLabel", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity"),
+        ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"),
         _LATER,
     )
     | {"commandLine": _ELSEWHERE},
     "/process/user": {"username": _ELSEWHERE},
     "/linux": dict.fromkeys(
         (
-            "uidMappings",
-            "gidMappings",
-            "timeOffsets",
             "devices",
             "netDevices",
-            "sysctl",
             "seccomp",
             "mountLabel",
             "intelRdt",

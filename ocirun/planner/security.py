@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocirun.plan import steps
 from ocirun.plan.model import ASKED, DEFAULT, LIFECYCLE
+from ocirun.planner.namespaces import index_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def bounding(draft: Draft) -> Sequence[Step]:
     """The bounding set, while CAP_SETPCAP is still there; absent capabilities mean none, as in runc."""
     asked = draft.process.get("capabilities", {})
     keep = _bits(
-        draft, "bounding", asked.get("bounding", ()), draft.host.capabilities, "this process does not have it"
+        draft, "bounding", asked.get("bounding", ()), _grantable(draft), "this process does not have it"
     )
     return (steps.drop_bounding(keep=keep, pointer=f"{_POINTER}/bounding", why=_why(draft, "bounding")),)
 
@@ -93,7 +94,7 @@ def capabilities(draft: Draft) -> Sequence[Step]:
     inheritable hold nothing that was not asked for.
     """
     asked = draft.process.get("capabilities", {})
-    has = draft.host.capabilities
+    has = _grantable(draft)
     kept = sum({_BITS.get(name, 0) for name in asked.get("bounding", ())}) & has
     permitted = _bits(draft, "permitted", asked.get("permitted", ()), has, "this process does not have it")
     effective = _bits(draft, "effective", asked.get("effective", ()), permitted, "it is not permitted")
@@ -114,6 +115,14 @@ def capabilities(draft: Draft) -> Sequence[Step]:
         ),
         steps.raise_ambient(capabilities=ambient, pointer=f"{_POINTER}/ambient", why=_why(draft, "ambient")),
     )
+
+
+def _grantable(draft: Draft) -> int:
+    """What init has to give: in a user namespace all there is, else what the caller has
+    (user_namespaces(7))."""
+    if index_of(draft, "user") >= 0:
+        return (1 << len(CAPABILITIES)) - 1
+    return draft.host.capabilities
 
 
 def _why(draft: Draft, name: str) -> str:

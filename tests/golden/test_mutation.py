@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 SURVIVORS = cases.HERE / "survivors.txt"
 #: Verbs whose steps only make a thing of their own at a path of their own.
-MAKERS = ("make_device", "make_symlink", "open_tree", "open_filesystem")
+MAKERS = ("make_device", "make_symlink", "open_tree", "open_filesystem", "set_sysctl", "open_device")
 
 
 def commute(first: Step, second: Step) -> bool:
     """Whether the two may stand in either order: each makes something else, and neither looks at the other's.
     (The linter keeps the order of lists of the config all the same.)"""
+    if first.verb == second.verb == "attach":  # default devices, each at its own place
+        return first.pointer == second.pointer == "/linux/devices"
     return first.verb == second.verb and first.verb in MAKERS and first.args != second.args
 
 

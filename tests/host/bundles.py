@@ -200,6 +200,16 @@ class Bundle:
         """The default namespaces but one, which is then inherited."""
         return self.namespaces(*(one for one in DEFAULT_NAMESPACES if one != kind))
 
+    def mapped(self, first: int, size: int) -> Self:
+        """A user namespace for these ids of the host, the first of which owns the root file system."""
+        self.items("linux", "namespaces").append({"type": "user"})
+        for member in ("uidMappings", "gidMappings"):
+            self.put([{"containerID": 0, "hostID": first, "size": size}], "linux", member)
+        for path in (self.rootfs, *self.rootfs.rglob("*")):
+            if path.name != "busybox":  # shared with others
+                os.chown(path, first, first, follow_symlinks=False)
+        return self
+
     def join(self, kind: str, path: str) -> Self:
         """Joins an existing namespace instead of making a new one."""
         entry: dict[str, Json] = {"type": kind, "path": path}

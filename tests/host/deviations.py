@@ -14,6 +14,8 @@ _FIFO = "opens the FIFO and waits for ever"
 
 _NO_POSTSTOP = "runs no poststop hooks after a failed create"
 
+_OFFSETS = "may not open its timens_offsets in a user namespace"
+
 _NOT_YET = "is not built yet, and refused"
 
 #: The test fails.
@@ -26,7 +28,6 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_the_root_has_the_configured_propagation[shared]": _NOT_YET,
         "test_the_root_has_the_configured_propagation[unbindable]": _NOT_YET,
         "test_tmpcopyup_copies_what_the_mount_covers": _NOT_YET,
-        "test_a_namespace_with_a_path_is_joined": _NOT_YET,
     },
     "runc": {
         "test_without_a_capabilities_member_there_is_no_capability": "leaves the capabilities of the caller",
@@ -36,6 +37,9 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_the_bundle_is_not_read_again": "reads the process from the bundle at each exec",
         "test_a_process_file_says_all": "ignores the umask",
         "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
+        "test_a_parameter_is_written_though_the_image_brings_its_own_proc": "refuses a bind mount on /proc",
+        "test_a_parameter_is_not_written_to_what_is_mounted_over_it": "refuses a bind mount below /proc",
+        "test_an_executed_process_has_its_own_score": "takes that of the container",
         "test_they_run_in_order_with_the_state_and_their_own_environment": "runs poststart hooks in create",
     },
     "crun": {
@@ -77,12 +81,20 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_by_flags_it_is_like_init_but_for_them": "has no --additional-gids",
         "test_a_capability_is_added_to_what_may_be_used_at_once": "replaces those of the container",
         "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
+        "test_the_offsets_hold_with_a_user_namespace": _OFFSETS,
+        "test_an_executed_process_has_the_clocks_of_the_container[True]": _OFFSETS,
+        "test_a_time_namespace_is_joined": "its first process ends without a word",
+        "test_an_executed_process_has_its_own_score": "ignores it",
     },
 }
 
 #: Something is left behind.
 LEAVING: dict[str, dict[str, str]] = {
     "crun": {
+        "test_a_clock_before_its_beginning_is_refused": "the cgroup",
+        "test_the_offsets_hold_with_a_user_namespace": "the cgroup",
+        "test_an_executed_process_has_the_clocks_of_the_container[True]": "the cgroup",
+        "test_a_time_namespace_is_joined": "the cgroup",
         "test_a_path_to_a_namespace_of_another_type_is_refused": "the cgroup",
         "test_a_path_that_does_not_exist_is_refused": "the cgroup",
         "test_an_unknown_namespace": "the cgroup",

@@ -271,11 +271,11 @@ def test_plan_warns_of_what_looks_misspelt(tmp_path: Path, capfd: pytest.Capture
 def test_plan_says_where_a_property_stands_that_is_not_built(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = default_config().replace('"hostname": "ocirun"', '"domainname": "example"')
+    text = default_config().replace('"hostname": "ocirun"', '"vm": {"kernel": {"path": "/k"}}')
     assert execute(["plan", "-b", bundle(tmp_path, text)]) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert "config.json:47:" in line
-    assert " /domainname: " in line
+    assert " /vm: " in line
 
 
 def test_a_plan_that_breaks_a_law_is_shown_and_fails(

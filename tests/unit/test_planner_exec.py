@@ -61,12 +61,11 @@ def test_every_fault_of_the_process_is_told() -> None:
         "args": [""],
         "cwd": "tmp",
         "env": ["X"],
-        "user": {"uid": 0xFFFFFFFF, "gid": 0},
-        "oomScoreAdj": 3,
+        "user": {"uid": 0xFFFFFFFF, "gid": 0, "username": "me"},
         "terminal": True,
     }
     assert faults(wanted, console_socket=False).keys() == {
-        "/process/args/0", "/process/cwd", "/process/env/0", "/process/user/uid", "/process/oomScoreAdj",
+        "/process/args/0", "/process/cwd", "/process/env/0", "/process/user/uid", "/process/user/username",
         "/process/terminal",
     }  # fmt: skip
 

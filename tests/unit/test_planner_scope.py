@@ -24,7 +24,6 @@ SCHEMA = Path(__file__).parents[2] / "spec/ocirun_spec/config-schema.json"
 
 #: Something to ask for, for each member that is refused.
 ASKS: dict[str, object] = {
-    "/domainname": "example.org",
     "/hooks/createContainer": [{"path": "/bin/true"}],
     "/hooks/startContainer": [{"path": "/bin/true"}],
     "/vm": {"kernel": {"path": "/k"}},
@@ -34,26 +33,19 @@ ASKS: dict[str, object] = {
     "/freebsd": {"jail": {"parent": "p"}},
     "/process/apparmorProfile": "docker-default",
     "/process/selinuxLabel": "system_u",
-    "/process/oomScoreAdj": 0,
     "/process/scheduler": {"policy": "SCHED_BATCH"},
     "/process/ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 0},
     "/process/execCPUAffinity": {"initial": "0"},
     "/process/commandLine": "cmd",
     "/process/user/username": "me",
-    "/linux/uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
-    "/linux/gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
-    "/linux/timeOffsets": {"boottime": {"secs": 1}},
     "/linux/devices": [{"type": "p", "path": "/dev/p"}],
     "/linux/netDevices": {"eth0": {}, "eth1": {"name": "a"}},
-    "/linux/sysctl": {"net.ipv4.ip_forward": "1"},
     "/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
     "/linux/mountLabel": "label",
     "/linux/intelRdt": {"closID": "a"},
     "/linux/memoryPolicy": {"mode": "MPOL_LOCAL"},
     "/linux/personality": {"domain": "LINUX32"},
     "/linux/rootfsPropagation": "shared",
-    "/linux/namespaces/0/path": "/proc/1/ns/pid",
-    "/linux/namespaces/0/type": "user",
     "/linux/cgroupsPath": "a.slice:prefix:name",
     "/mounts/0/uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
     "/mounts/0/gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
@@ -172,7 +164,7 @@ def test_a_limit_without_its_controller_is_the_hosts_fault_and_says_where_it_is(
 
 
 def test_all_that_is_wrong_is_told_at_once_and_wrong_comes_before_not_built() -> None:
-    config = asking("/domainname", "example.org")
+    config = asking("/windows", {"layerFolders": ["a"]})
     assert "process" in config
     assert "linux" in config
     config["process"]["cwd"] = "here"
@@ -181,9 +173,9 @@ def test_all_that_is_wrong_is_told_at_once_and_wrong_comes_before_not_built() ->
     error = refusal(config)
 
     assert sorted(fault.pointer for fault in error.faults) == [
-        "/domainname",
         "/linux/maskedPaths/0",
         "/process/cwd",
+        "/windows",
     ]
     assert error.code == "config-invalid"
 
