@@ -64,14 +64,15 @@ class Flag:
 class Command:
     """One command.  ``needs`` and ``takes`` are the names of its arguments that must and that may be there.
 
-    With ``program`` all words after those that it needs are a program and its arguments, flags or not.
+    With ``program`` all words after those that it needs are a program and its arguments, flags or not;
+    ``rest`` is what the usage calls them.
     ``failure`` is the exit status where the command itself fails.
     ``module`` holds its ``command(invocation, reporter) -> exit status``; a ``hot`` one imports only what a
     list names (design: start-up is the product's speed).
     """
 
     __slots__ = (
-        "about", "failure", "flags", "hot", "module", "name", "needs", "program", "summary", "takes",
+        "about", "failure", "flags", "hot", "module", "name", "needs", "program", "rest", "summary", "takes",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +86,7 @@ class Command:
         flags: Sequence[Flag] = (),
         hot: bool = False,
         program: bool = False,
+        rest: str = "COMMAND [ARG …]",
         failure: int = 1,
     ) -> None:
         self.name = name
@@ -95,13 +97,14 @@ class Command:
         self.flags = flags
         self.hot = hot
         self.program = program
+        self.rest = rest
         self.failure = failure
         self.module = f"ocirun.cli.commands_{name}"
 
     def usage(self) -> str:
         """The line of its usage, without the name of the program."""
         words = [self.name, "[flags]", *self.needs, *(f"[{name}]" for name in self.takes)]
-        return " ".join([*words, "COMMAND", "[ARG …]"] if self.program else words)
+        return " ".join([*words, self.rest] if self.program else words)
 
 
 HELP = Flag("help", "show this help", short="h")
@@ -270,6 +273,32 @@ COMMANDS: tuple[Command, ...] = (
                 choices=("table", "json"),
             ),
             Flag("quiet", "only the ids", short="q"),
+        ),
+    ),
+    Command(
+        "pause",
+        "stop every process of a container until it is resumed",
+        "Returns when all are stopped. Of a created container too: it can then only be resumed or deleted.",
+        needs=_ID,
+    ),
+    Command("resume", "let the processes of a paused container go on", needs=_ID),
+    Command(
+        "ps",
+        "list the processes of a container",
+        "What follows ID are options of ps(1), -ef without any; their output must have the column PID. Where"
+        " ps(1) is not installed, the table is ours and takes none.",
+        needs=_ID,
+        program=True,
+        rest="[PS-OPTION …]",
+        flags=(
+            Flag(
+                "format",
+                "how to print it: table or json, an array of the pids",
+                value="FORMAT",
+                short="f",
+                default="table",
+                choices=("table", "json"),
+            ),
         ),
     ),
     Command(

@@ -11,6 +11,7 @@ import errno
 import os
 
 from ocirun import host as facts
+from ocirun.cgroup.files import is_frozen
 from ocirun.errors import Fault, HelperError, OcirunError, StateError, StepError
 from ocirun.executor.run import Execution, Inheritance, Observer, execute
 from ocirun.files import read_file
@@ -19,7 +20,7 @@ from ocirun.lifecycle.caller import check_preserved, check_terminal, console_per
 from ocirun.lifecycle.pidfile import write_pid_file
 from ocirun.lifecycle.process import look, open_pidfd
 from ocirun.lifecycle.start import judge
-from ocirun.lifecycle.state import CREATED, CREATING, RUNNING, STOPPED, State, entries_of
+from ocirun.lifecycle.state import CREATED, CREATING, PAUSED, RUNNING, STOPPED, State, entries_of
 from ocirun.lifecycle.store import state_io, unknown
 from ocirun.lifecycle.undo import despite, end
 from ocirun.plan.compile import compile_plan
@@ -112,10 +113,7 @@ class Target:
     @property
     def frozen(self) -> bool:
         """Whether its processes are stopped for now (cgroup.events, cgroup-v2.rst)."""
-        try:
-            return b"frozen 1\n" in read_file(f"{self.cgroup}/cgroup.events")
-        except OSError:
-            return False
+        return is_frozen(self.cgroup)
 
     @property
     def stopped(self) -> bool:
@@ -139,7 +137,7 @@ def look_into(store: Store, container: str) -> Target:
     """The container as a target; raises StateError unless it is created or running."""
     entries = entries_of(store, container)
     status = State(container, entries).status
-    if status not in (CREATED, RUNNING):
+    if status not in (CREATED, RUNNING, PAUSED):
         raise _wrong_status(status)
     return Target(container, _frozen_config(store.directory(container), container), entries)
 
