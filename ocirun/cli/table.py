@@ -187,6 +187,28 @@ _EXEC: tuple[Flag, ...] = (
     Flag("pidfd-socket", "a Unix socket that receives a pidfd of the process", value="PATH", unbuilt=ANY),
 )
 
+_UPDATE: tuple[Flag, ...] = (
+    Flag("resources", "a file with a Resources object, - for standard input", value="FILE", short="r"),
+    Flag("blkio-weight", "the weight at block devices, from 10 to 1000", value="N"),
+    Flag("cpu-period", "the period of the quota, in microseconds", value="N"),
+    Flag("cpu-quota", "the processor time in each period, in microseconds, -1 for any", value="N"),
+    Flag("cpu-burst", "how much unused quota may be saved up, in microseconds", value="N"),
+    Flag("cpu-share", "the weight at processors, 1024 being that of others", value="N"),
+    Flag("cpu-idle", "1 to run only when nothing else does, else 0", value="N"),
+    Flag("cpuset-cpus", "the processors to use", value="LIST"),
+    Flag("cpuset-mems", "the memory nodes to use", value="LIST"),
+    Flag("memory", "the limit of memory, such as 512m, -1 for none", value="SIZE"),
+    Flag("memory-reservation", "how much memory is protected when it runs short", value="SIZE"),
+    Flag("memory-swap", "the limit of memory and swap together, -1 for none", value="SIZE"),
+    Flag("pids-limit", "the greatest number of processes, -1 for any", value="N"),
+    Flag("cpu-rt-period", "the period of real-time work, of cgroup v1", value="N", unbuilt=ANY),
+    Flag("cpu-rt-runtime", "real-time work in each period, of cgroup v1", value="N", unbuilt=ANY),
+    Flag("kernel-memory", "the limit of kernel memory, of cgroup v1", value="SIZE", unbuilt=ANY),
+    Flag("kernel-memory-tcp", "the limit of TCP buffers, of cgroup v1", value="SIZE", unbuilt=ANY),
+    Flag("l3-cache-schema", "the schema of the L3 cache", value="SCHEMA", unbuilt=ANY),
+    Flag("mem-bw-schema", "the schema of the memory bandwidth", value="SCHEMA", unbuilt=ANY),
+)
+
 _ID = ("ID",)
 
 COMMANDS: tuple[Command, ...] = (
@@ -300,6 +322,14 @@ COMMANDS: tuple[Command, ...] = (
                 choices=("table", "json"),
             ),
         ),
+    ),
+    Command(
+        "update",
+        "change the limits of a container",
+        "What is not named stays as it is. The limits are those of `linux.resources`; one whose controller"
+        " this host does not have on cgroup2 is an error.",
+        needs=_ID,
+        flags=_UPDATE,
     ),
     Command(
         "plan",

@@ -215,6 +215,17 @@ def _hook_performer(
     return hook
 
 
+def _set_cgroup(step: Step, slots: dict[str, int]) -> Task[None]:
+    """Sets a limit; the module is loaded only for a container that has some."""
+    del slots
+    yield from ()
+    from ocirun.cgroup.settings import set_cgroup
+
+    where, writes, needed = step.args
+    assert isinstance(writes, tuple)
+    set_cgroup(str(where), [str(word) for word in writes], needed=bool(needed), pointer=step.pointer)
+
+
 def _performers(options: CreateOptions, writer: journal.Writer, execution: Execution) -> dict[str, Performer]:
     """The host's own steps."""
 
@@ -226,4 +237,8 @@ def _performers(options: CreateOptions, writer: journal.Writer, execution: Execu
             execution.enter = f"{step.args[0]!s}{step.args[1]!s}"
         writer.write({"cgroups_made": made})
 
-    return {"make_cgroup": cgroup, "send_console": console_performer(options.console_socket)}
+    return {
+        "make_cgroup": cgroup,
+        "set_cgroup": _set_cgroup,
+        "send_console": console_performer(options.console_socket),
+    }
