@@ -18,6 +18,7 @@ from ocirun.planner.draft import Draft, Options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeGuard
 
     from ocirun_spec.types import Config, Resources
 
@@ -65,11 +66,15 @@ def _completed(wanted: Mapping[str, object], where: str) -> dict[str, object]:
     memory."""
     found = {name: value for name, value in wanted.items() if name != "devices"}
     memory = found.get("memory")
-    if isinstance(memory, dict) and memory.get("swap") and not memory.get("limit"):
+    if _is_object(memory) and memory.get("swap") and not memory.get("limit"):
         present = _number(f"{where}/memory.max")
         if present >= 0:
             found["memory"] = {**memory, "limit": present}
     return found
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict)
 
 
 def checked(wanted: Mapping[str, object], name: str) -> Config:

@@ -82,9 +82,30 @@ def test_what_is_not_there_is_not_found(running: Task, method: str) -> None:
         assert "not found" in text
 
 
-@pytest.mark.parametrize("method", ["Pause", "Update", "Checkpoint", "Resume"])
+@pytest.mark.parametrize("method", ["Checkpoint"])
 def test_what_is_not_built_is_said_to_be_so(running: Task, method: str) -> None:
     assert running.refused(method, pb.StateRequest(id=running.id))[0] == codes.UNIMPLEMENTED
+
+
+def test_pauses_and_updates_that_cannot_be(running: Task) -> None:
+    for kind, method in (
+        (pb.PauseRequest, "Pause"),
+        (pb.ResumeRequest, "Resume"),
+        (pb.UpdateTaskRequest, "Update"),
+    ):
+        assert running.refused(method, kind(id="nobody"))[0] == codes.NOT_FOUND
+    assert "container not paused" in running.refused("Resume", pb.ResumeRequest(id=running.id))[1]
+    request = pb.UpdateTaskRequest(id=running.id)
+    for value, code in (
+        (b"", codes.INVALID_ARGUMENT),
+        (b"[]", codes.INVALID_ARGUMENT),
+        (b'{"pids":3}', codes.UNKNOWN),
+    ):
+        request.resources.value = value
+        assert running.refused("Update", request)[0] == code
+    running.call("Pause", pb.PauseRequest(id=running.id), Empty)
+    assert running.refused("Pause", pb.PauseRequest(id=running.id))[0] == codes.NOT_FOUND
+    running.call("Resume", pb.ResumeRequest(id=running.id), Empty)
 
 
 def test_calls_at_the_wrong_time(running: Task) -> None:
