@@ -157,9 +157,9 @@ _CREATE: tuple[Flag, ...] = (
     Flag("console-socket", "a Unix socket that receives the master end of the terminal", value="PATH"),
     Flag("pid-file", "write the process id of the container into this file", value="PATH"),
     Flag("preserve-fds", "pass N more descriptors, from 3 upward", value="N", default="0", number=True),
-    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the container", value="PATH", unbuilt=ANY),
+    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the container", value="PATH"),
     Flag("no-pivot", "enter the root without pivot_root(2)", unbuilt=("true",)),
-    Flag("no-new-keyring", "keep the session keyring of the caller", unbuilt=("true",)),
+    Flag("no-new-keyring", "keep the session keyring of the caller"),
 )
 
 _EXEC: tuple[Flag, ...] = (
@@ -184,7 +184,7 @@ _EXEC: tuple[Flag, ...] = (
     ),
     Flag("apparmor", "the AppArmor profile of the process", value="PROFILE", unbuilt=ANY),
     Flag("process-label", "the SELinux label of the process", value="LABEL", unbuilt=ANY),
-    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the process", value="PATH", unbuilt=ANY),
+    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the process", value="PATH"),
 )
 
 _UPDATE: tuple[Flag, ...] = (

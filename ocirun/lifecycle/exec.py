@@ -49,13 +49,14 @@ class ProcessOptions:
     """What the command line or the shim asks around the process.
 
     ``console_socket`` gets the master of the terminal, ``foreground`` keeps it for the caller; ``pid_file``
-    gets the bare pid.  ``stdio`` are the descriptors that become 0, 1 and 2, None: the caller's; they stay
-    the caller's to close.  ``ignore_paused`` starts it in a frozen container, where it waits for the thaw.
+    gets the bare pid, ``pidfd_socket`` a pidfd.  ``stdio`` are the descriptors that become 0, 1 and 2, None:
+    the caller's; they stay the caller's to close.  ``ignore_paused`` starts it in a frozen container, where it waits for the thaw.
     ``warn`` is told of what does not stop the process.
     """
 
     __slots__ = (
-        "console_socket", "foreground", "ignore_paused", "pid_file", "preserve_fds", "stdio", "warn",
+        "console_socket", "foreground", "ignore_paused", "pid_file", "pidfd_socket", "preserve_fds", "stdio",
+        "warn",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class ProcessOptions:
         *,
         console_socket: str = "",
         pid_file: str = "",
+        pidfd_socket: str = "",
         preserve_fds: int = 0,
         foreground: bool = False,
         ignore_paused: bool = False,
@@ -71,6 +73,7 @@ class ProcessOptions:
     ) -> None:
         self.console_socket = console_socket
         self.pid_file = pid_file
+        self.pidfd_socket = pidfd_socket
         self.preserve_fds = preserve_fds
         self.foreground = foreground
         self.ignore_paused = ignore_paused
@@ -248,6 +251,10 @@ def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: 
     try:
         yield from execute(compile_plan(planned), _performers(options), witness, execution, inheritance)
         judge(execution.proof, execution.pidfd, execution.pid, witness.start, process["args"][0])
+        if options.pidfd_socket:
+            from ocirun.lifecycle.console import send_pidfd
+
+            yield from send_pidfd(options.pidfd_socket, execution.pidfd)
         if options.pid_file:
             write_pid_file(options.pid_file, execution.pid)
     except BaseException as error:

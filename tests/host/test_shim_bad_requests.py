@@ -88,19 +88,13 @@ def test_what_is_not_built_is_said_to_be_so(running: Task, method: str) -> None:
 
 
 def test_pauses_and_updates_that_cannot_be(running: Task) -> None:
-    for kind, method in (
-        (pb.PauseRequest, "Pause"),
-        (pb.ResumeRequest, "Resume"),
-        (pb.UpdateTaskRequest, "Update"),
-    ):
+    kinds = {"Pause": pb.PauseRequest, "Resume": pb.ResumeRequest, "Update": pb.UpdateTaskRequest}
+    for method, kind in kinds.items():
         assert running.refused(method, kind(id="nobody"))[0] == codes.NOT_FOUND
     assert "container not paused" in running.refused("Resume", pb.ResumeRequest(id=running.id))[1]
     request = pb.UpdateTaskRequest(id=running.id)
-    for value, code in (
-        (b"", codes.INVALID_ARGUMENT),
-        (b"[]", codes.INVALID_ARGUMENT),
-        (b'{"pids":3}', codes.UNKNOWN),
-    ):
+    bad = codes.INVALID_ARGUMENT
+    for value, code in ((b"", bad), (b"[]", bad), (b'{"pids":3}', codes.UNKNOWN)):
         request.resources.value = value
         assert running.refused("Update", request)[0] == code
     running.call("Pause", pb.PauseRequest(id=running.id), Empty)
