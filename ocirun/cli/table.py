@@ -331,6 +331,7 @@ COMMANDS: tuple[Command, ...] = (
         needs=_ID,
         flags=_UPDATE,
     ),
+    Command("features", "show as JSON what this version can do, whatever the host"),
     Command(
         "plan",
         "show every step that `create` would take, and do none of them",

@@ -50,8 +50,8 @@ class ProcessOptions:
 
     ``console_socket`` gets the master of the terminal, ``foreground`` keeps it for the caller; ``pid_file``
     gets the bare pid, ``pidfd_socket`` a pidfd.  ``stdio`` are the descriptors that become 0, 1 and 2, None:
-    the caller's; they stay the caller's to close.  ``ignore_paused`` starts it in a frozen container, where it waits for the thaw.
-    ``warn`` is told of what does not stop the process.
+    the caller's; they stay the caller's to close.  ``ignore_paused`` starts it in a frozen container, where
+    it waits for the thaw.  ``warn`` is told of what does not stop the process.
     """
 
     __slots__ = (
