@@ -81,6 +81,30 @@ def is_populated(where: str) -> bool:
         return False
 
 
+def is_frozen(where: str) -> bool:
+    """Whether the processes of a cgroup are stopped for now (cgroup.events); False where it is gone."""
+    try:
+        return b"frozen 1" in read_file(f"{where}/cgroup.events")
+    except OSError:
+        return False
+
+
+def set_frozen(where: str, *, frozen: bool) -> None:
+    """Asks for the processes of a cgroup to be stopped, or to go on (cgroup.freeze); raises OSError."""
+    _write(f"{where}/cgroup.freeze", b"1" if frozen else b"0")
+
+
+def processes(where: str) -> list[int]:
+    """The pids in a cgroup and in those below it, sorted; none where it is gone."""
+    found: set[int] = set()
+    for directory, _, _ in os.walk(where):
+        try:
+            found.update(int(pid) for pid in read_file(f"{directory}/cgroup.procs").split())
+        except FileNotFoundError:
+            continue
+    return sorted(found)
+
+
 def _signal_one(pid: int, signum: int, where: str) -> None:
     if pid <= 0:
         raise DriverError(

@@ -24,6 +24,8 @@ def options_of(invocation: Invocation, reporter: Reporter, *, foreground: bool =
         bundle_of(invocation),
         console_socket=invocation.text("console-socket"),
         pid_file=invocation.text("pid-file"),
+        pidfd_socket=invocation.text("pidfd-socket"),
+        new_keyring=not invocation.switch("no-new-keyring"),
         preserve_fds=invocation.number("preserve-fds"),
         foreground=foreground,
         warn=reporter.warn,

@@ -43,6 +43,7 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
     options = ProcessOptions(
         console_socket=invocation.text("console-socket"),
         pid_file=invocation.text("pid-file"),
+        pidfd_socket=invocation.text("pidfd-socket"),
         preserve_fds=invocation.number("preserve-fds"),
         foreground=not detach,
         ignore_paused=invocation.switch("ignore-paused"),

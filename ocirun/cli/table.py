@@ -64,14 +64,15 @@ class Flag:
 class Command:
     """One command.  ``needs`` and ``takes`` are the names of its arguments that must and that may be there.
 
-    With ``program`` all words after those that it needs are a program and its arguments, flags or not.
+    With ``program`` all words after those that it needs are a program and its arguments, flags or not;
+    ``rest`` is what the usage calls them.
     ``failure`` is the exit status where the command itself fails.
     ``module`` holds its ``command(invocation, reporter) -> exit status``; a ``hot`` one imports only what a
     list names (design: start-up is the product's speed).
     """
 
     __slots__ = (
-        "about", "failure", "flags", "hot", "module", "name", "needs", "program", "summary", "takes",
+        "about", "failure", "flags", "hot", "module", "name", "needs", "program", "rest", "summary", "takes",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +86,7 @@ class Command:
         flags: Sequence[Flag] = (),
         hot: bool = False,
         program: bool = False,
+        rest: str = "COMMAND [ARG …]",
         failure: int = 1,
     ) -> None:
         self.name = name
@@ -95,13 +97,14 @@ class Command:
         self.flags = flags
         self.hot = hot
         self.program = program
+        self.rest = rest
         self.failure = failure
         self.module = f"ocirun.cli.commands_{name}"
 
     def usage(self) -> str:
         """The line of its usage, without the name of the program."""
         words = [self.name, "[flags]", *self.needs, *(f"[{name}]" for name in self.takes)]
-        return " ".join([*words, "COMMAND", "[ARG …]"] if self.program else words)
+        return " ".join([*words, self.rest] if self.program else words)
 
 
 HELP = Flag("help", "show this help", short="h")
@@ -154,9 +157,9 @@ _CREATE: tuple[Flag, ...] = (
     Flag("console-socket", "a Unix socket that receives the master end of the terminal", value="PATH"),
     Flag("pid-file", "write the process id of the container into this file", value="PATH"),
     Flag("preserve-fds", "pass N more descriptors, from 3 upward", value="N", default="0", number=True),
-    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the container", value="PATH", unbuilt=ANY),
+    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the container", value="PATH"),
     Flag("no-pivot", "enter the root without pivot_root(2)", unbuilt=("true",)),
-    Flag("no-new-keyring", "keep the session keyring of the caller", unbuilt=("true",)),
+    Flag("no-new-keyring", "keep the session keyring of the caller"),
 )
 
 _EXEC: tuple[Flag, ...] = (
@@ -181,7 +184,29 @@ _EXEC: tuple[Flag, ...] = (
     ),
     Flag("apparmor", "the AppArmor profile of the process", value="PROFILE", unbuilt=ANY),
     Flag("process-label", "the SELinux label of the process", value="LABEL", unbuilt=ANY),
-    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the process", value="PATH", unbuilt=ANY),
+    Flag("pidfd-socket", "a Unix socket that receives a pidfd of the process", value="PATH"),
+)
+
+_UPDATE: tuple[Flag, ...] = (
+    Flag("resources", "a file with a Resources object, - for standard input", value="FILE", short="r"),
+    Flag("blkio-weight", "the weight at block devices, from 10 to 1000", value="N"),
+    Flag("cpu-period", "the period of the quota, in microseconds", value="N"),
+    Flag("cpu-quota", "the processor time in each period, in microseconds, -1 for any", value="N"),
+    Flag("cpu-burst", "how much unused quota may be saved up, in microseconds", value="N"),
+    Flag("cpu-share", "the weight at processors, 1024 being that of others", value="N"),
+    Flag("cpu-idle", "1 to run only when nothing else does, else 0", value="N"),
+    Flag("cpuset-cpus", "the processors to use", value="LIST"),
+    Flag("cpuset-mems", "the memory nodes to use", value="LIST"),
+    Flag("memory", "the limit of memory, such as 512m, -1 for none", value="SIZE"),
+    Flag("memory-reservation", "how much memory is protected when it runs short", value="SIZE"),
+    Flag("memory-swap", "the limit of memory and swap together, -1 for none", value="SIZE"),
+    Flag("pids-limit", "the greatest number of processes, -1 for any", value="N"),
+    Flag("cpu-rt-period", "the period of real-time work, of cgroup v1", value="N", unbuilt=ANY),
+    Flag("cpu-rt-runtime", "real-time work in each period, of cgroup v1", value="N", unbuilt=ANY),
+    Flag("kernel-memory", "the limit of kernel memory, of cgroup v1", value="SIZE", unbuilt=ANY),
+    Flag("kernel-memory-tcp", "the limit of TCP buffers, of cgroup v1", value="SIZE", unbuilt=ANY),
+    Flag("l3-cache-schema", "the schema of the L3 cache", value="SCHEMA", unbuilt=ANY),
+    Flag("mem-bw-schema", "the schema of the memory bandwidth", value="SCHEMA", unbuilt=ANY),
 )
 
 _ID = ("ID",)
@@ -272,6 +297,41 @@ COMMANDS: tuple[Command, ...] = (
             Flag("quiet", "only the ids", short="q"),
         ),
     ),
+    Command(
+        "pause",
+        "stop every process of a container until it is resumed",
+        "Returns when all are stopped. Of a created container too: it can then only be resumed or deleted.",
+        needs=_ID,
+    ),
+    Command("resume", "let the processes of a paused container go on", needs=_ID),
+    Command(
+        "ps",
+        "list the processes of a container",
+        "What follows ID are options of ps(1), -ef without any; their output must have the column PID. Where"
+        " ps(1) is not installed, the table is ours and takes none.",
+        needs=_ID,
+        program=True,
+        rest="[PS-OPTION …]",
+        flags=(
+            Flag(
+                "format",
+                "how to print it: table or json, an array of the pids",
+                value="FORMAT",
+                short="f",
+                default="table",
+                choices=("table", "json"),
+            ),
+        ),
+    ),
+    Command(
+        "update",
+        "change the limits of a container",
+        "What is not named stays as it is. The limits are those of `linux.resources`; one whose controller"
+        " this host does not have on cgroup2 is an error.",
+        needs=_ID,
+        flags=_UPDATE,
+    ),
+    Command("features", "show as JSON what this version can do, whatever the host"),
     Command(
         "plan",
         "show every step that `create` would take, and do none of them",

@@ -28,8 +28,18 @@ _TERMINAL_HOLDS = 1 << 20
 def send_console(path: str, master: int) -> Task[None]:
     """Sends the master of a terminal to the AF_UNIX stream socket at ``path``, with its name as the data.
 
-    Raises HostError when nobody listens there (unix(7), SCM_RIGHTS).
+    Raises HostError when nobody listens there.
     """
+    yield from _send(path, master, b"/dev/ptmx", "the terminal to the console socket", "/process/terminal")
+
+
+def send_pidfd(path: str, pidfd: int) -> Task[None]:
+    """Sends a pidfd to the AF_UNIX stream socket at ``path``, as ``send_console``; raises HostError."""
+    yield from _send(path, pidfd, b"pidfd", "the pidfd to the socket", "")
+
+
+def _send(path: str, fd: int, name: bytes, what: str, pointer: str) -> Task[None]:
+    """One descriptor with its name (unix(7), SCM_RIGHTS)."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
     until = time.monotonic() + _PATIENCE
     try:
@@ -37,14 +47,14 @@ def send_console(path: str, master: int) -> Task[None]:
             yield Wait(until=time.monotonic() + 0.01)  # its backlog is full
         if number:
             raise OSError(number, os.strerror(number))  # noqa: TRY301 - told like the others below
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
-        sock.sendmsg([b"/dev/ptmx"], [rights])
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
+        sock.sendmsg([name], [rights])
     except OSError as error:
         raise HostError(
-            f"send the terminal to the console socket {path}: {error.strerror or error}",
+            f"send {what} {path}: {error.strerror or error}",
             errno=error.errno or 0,
             path=path,
-            pointer="/process/terminal",
+            pointer=pointer,
             hint="something must listen on that socket, an AF_UNIX stream, to receive it",
         ) from error
     finally:

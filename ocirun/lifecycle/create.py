@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 class CreateOptions:
     """What the command line or the shim asks of a create.
 
-    ``bundle`` is the directory of config.json; ``pid_file`` gets the bare pid; ``console_socket`` gets the
-    master of the terminal.  ``foreground`` keeps the master for the caller instead.  ``stdio`` are the
+    ``bundle`` is the directory of config.json; ``pid_file`` gets the bare pid, ``pidfd_socket`` a pidfd;
+    ``console_socket`` gets the master of the terminal.  Without ``new_keyring`` the session keyring of the
+    caller is the container's.  ``foreground`` keeps the master for the caller instead.  ``stdio`` are the
     descriptors that become 0, 1 and 2 of the container, None: the caller's; they stay the caller's to close.
     ``rootfs`` are mounts that make the root file system, in place of /root/path of the config.  ``warn`` is
     told of what does not stop the container.
@@ -44,7 +45,9 @@ class CreateOptions:
         "bundle",
         "console_socket",
         "foreground",
+        "new_keyring",
         "pid_file",
+        "pidfd_socket",
         "preserve_fds",
         "rootfs",
         "stdio",
@@ -57,8 +60,10 @@ class CreateOptions:
         *,
         console_socket: str = "",
         pid_file: str = "",
+        pidfd_socket: str = "",
         preserve_fds: int = 0,
         foreground: bool = False,
+        new_keyring: bool = True,
         stdio: tuple[int, int, int] | None = None,
         rootfs: Sequence[RootMount] = (),
         warn: Callable[[Fault], None] | None = None,
@@ -66,6 +71,8 @@ class CreateOptions:
         self.bundle = os.path.abspath(bundle)
         self.console_socket = console_socket
         self.pid_file = pid_file
+        self.pidfd_socket = pidfd_socket
+        self.new_keyring = new_keyring
         self.preserve_fds = preserve_fds
         self.foreground = foreground
         self.stdio = stdio
@@ -140,6 +147,7 @@ def _plan(document: Document, container: str, directory: str, options: CreateOpt
         console_socket=bool(options.console_socket),
         foreground_terminal=options.foreground,
         preserve_fds=options.preserve_fds,
+        new_keyring=options.new_keyring,
         rootfs=options.rootfs,
     )
     try:
@@ -168,6 +176,10 @@ def _execute(lock: Lock, document: Document, planned: Plan, options: CreateOptio
         performers["run_hook"] = _hook_performer(document, first, execution, writer)
         inheritance = Inheritance(options.preserve_fds, options.stdio)
         yield from execute(program, performers, recorder, execution, inheritance)
+        if options.pidfd_socket:
+            from ocirun.lifecycle.console import send_pidfd
+
+            yield from send_pidfd(options.pidfd_socket, execution.pidfd)
         writer.write({"created": True})
         if options.pid_file:
             write_pid_file(options.pid_file, execution.pid)
@@ -215,6 +227,17 @@ def _hook_performer(
     return hook
 
 
+def _set_cgroup(step: Step, slots: dict[str, int]) -> Task[None]:
+    """Sets a limit; the module is loaded only for a container that has some."""
+    del slots
+    yield from ()
+    from ocirun.cgroup.settings import set_cgroup
+
+    where, writes, needed = step.args
+    assert isinstance(writes, tuple)
+    set_cgroup(str(where), [str(word) for word in writes], needed=bool(needed), pointer=step.pointer)
+
+
 def _performers(options: CreateOptions, writer: journal.Writer, execution: Execution) -> dict[str, Performer]:
     """The host's own steps."""
 
@@ -226,4 +249,8 @@ def _performers(options: CreateOptions, writer: journal.Writer, execution: Execu
             execution.enter = f"{step.args[0]!s}{step.args[1]!s}"
         writer.write({"cgroups_made": made})
 
-    return {"make_cgroup": cgroup, "send_console": console_performer(options.console_socket)}
+    return {
+        "make_cgroup": cgroup,
+        "set_cgroup": _set_cgroup,
+        "send_console": console_performer(options.console_socket),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocirun import journal
 from ocirun.errors import StateError
-from ocirun.lifecycle.state import RUNNING, State
+from ocirun.lifecycle.state import PAUSED, RUNNING, State
 from ocirun.lifecycle.undo import ignore, undo
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ def delete(store: Store, container: str, force: bool, warn: Callable[[Fault], No
 
 
 def _check_stopped(now: State) -> None:
-    if now.status == RUNNING:
+    if now.status in (PAUSED, RUNNING):
         raise StateError(
             f"cannot delete container {now.id} that is not stopped: {now.status}",
             hint=f"stop it with `ocirun kill {now.id} KILL`, or use --force",

@@ -11,6 +11,7 @@ import errno
 import os
 
 from ocirun import host as facts
+from ocirun.cgroup.files import is_frozen
 from ocirun.errors import Fault, HelperError, OcirunError, StateError, StepError
 from ocirun.executor.run import Execution, Inheritance, Observer, execute
 from ocirun.files import read_file
@@ -19,7 +20,7 @@ from ocirun.lifecycle.caller import check_preserved, check_terminal, console_per
 from ocirun.lifecycle.pidfile import write_pid_file
 from ocirun.lifecycle.process import look, open_pidfd
 from ocirun.lifecycle.start import judge
-from ocirun.lifecycle.state import CREATED, CREATING, RUNNING, STOPPED, State, entries_of
+from ocirun.lifecycle.state import CREATED, CREATING, PAUSED, RUNNING, STOPPED, State, entries_of
 from ocirun.lifecycle.store import state_io, unknown
 from ocirun.lifecycle.undo import despite, end
 from ocirun.plan.compile import compile_plan
@@ -48,13 +49,14 @@ class ProcessOptions:
     """What the command line or the shim asks around the process.
 
     ``console_socket`` gets the master of the terminal, ``foreground`` keeps it for the caller; ``pid_file``
-    gets the bare pid.  ``stdio`` are the descriptors that become 0, 1 and 2, None: the caller's; they stay
-    the caller's to close.  ``ignore_paused`` starts it in a frozen container, where it waits for the thaw.
-    ``warn`` is told of what does not stop the process.
+    gets the bare pid, ``pidfd_socket`` a pidfd.  ``stdio`` are the descriptors that become 0, 1 and 2, None:
+    the caller's; they stay the caller's to close.  ``ignore_paused`` starts it in a frozen container, where
+    it waits for the thaw.  ``warn`` is told of what does not stop the process.
     """
 
     __slots__ = (
-        "console_socket", "foreground", "ignore_paused", "pid_file", "preserve_fds", "stdio", "warn",
+        "console_socket", "foreground", "ignore_paused", "pid_file", "pidfd_socket", "preserve_fds", "stdio",
+        "warn",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +64,7 @@ class ProcessOptions:
         *,
         console_socket: str = "",
         pid_file: str = "",
+        pidfd_socket: str = "",
         preserve_fds: int = 0,
         foreground: bool = False,
         ignore_paused: bool = False,
@@ -70,6 +73,7 @@ class ProcessOptions:
     ) -> None:
         self.console_socket = console_socket
         self.pid_file = pid_file
+        self.pidfd_socket = pidfd_socket
         self.preserve_fds = preserve_fds
         self.foreground = foreground
         self.ignore_paused = ignore_paused
@@ -112,10 +116,7 @@ class Target:
     @property
     def frozen(self) -> bool:
         """Whether its processes are stopped for now (cgroup.events, cgroup-v2.rst)."""
-        try:
-            return b"frozen 1\n" in read_file(f"{self.cgroup}/cgroup.events")
-        except OSError:
-            return False
+        return is_frozen(self.cgroup)
 
     @property
     def stopped(self) -> bool:
@@ -139,7 +140,7 @@ def look_into(store: Store, container: str) -> Target:
     """The container as a target; raises StateError unless it is created or running."""
     entries = entries_of(store, container)
     status = State(container, entries).status
-    if status not in (CREATED, RUNNING):
+    if status not in (CREATED, RUNNING, PAUSED):
         raise _wrong_status(status)
     return Target(container, _frozen_config(store.directory(container), container), entries)
 
@@ -250,6 +251,10 @@ def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: 
     try:
         yield from execute(compile_plan(planned), _performers(options), witness, execution, inheritance)
         judge(execution.proof, execution.pidfd, execution.pid, witness.start, process["args"][0])
+        if options.pidfd_socket:
+            from ocirun.lifecycle.console import send_pidfd
+
+            yield from send_pidfd(options.pidfd_socket, execution.pidfd)
         if options.pid_file:
             write_pid_file(options.pid_file, execution.pid)
     except BaseException as error:

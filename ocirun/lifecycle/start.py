@@ -19,7 +19,7 @@ import os
 from ocirun import journal
 from ocirun.errors import StateError
 from ocirun.lifecycle.process import WAITING_COMM, exit_code, is_dead, look, open_pidfd
-from ocirun.lifecycle.state import CREATED, CREATING, RUNNING, State
+from ocirun.lifecycle.state import CREATED, CREATING, PAUSED, RUNNING, State
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
@@ -86,11 +86,13 @@ def _poststart(lock: Lock, entries: journal.Journal) -> Task[None]:
 def _wrong_status(status: str) -> StateError:
     words = {
         RUNNING: "cannot start an already running container",
+        PAUSED: "cannot start a container in the paused state",
         CREATING: "cannot start a container that is still being created, or whose create was cut off",
     }
+    hints = {RUNNING: "", PAUSED: "resume it first"}
     return StateError(
         words.get(status, "cannot start a container that has stopped"),
-        hint="" if status == RUNNING else "remove it with `ocirun delete --force` and create it again",
+        hint=hints.get(status, "remove it with `ocirun delete --force` and create it again"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ocirun import SPEC_VERSION, journal
+from ocirun.cgroup.files import is_frozen
 from ocirun.errors import StateError
 from ocirun.journal import Journal
 from ocirun.lifecycle.process import WAITING_COMM, look, pid_namespace
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ocirun.lifecycle.store import Store
 
 CREATING, CREATED, RUNNING, STOPPED, UNKNOWN = "creating", "created", "running", "stopped", "unknown"
+#: A created or running container whose cgroup is frozen: not of the specification, but of runc and crun.
+PAUSED = "paused"
 
 
 class State:
@@ -71,6 +74,8 @@ def _status(entries: Journal) -> str:
         return STOPPED
     if not entries.created:
         return CREATING
+    if is_frozen(entries.cgroup):
+        return PAUSED
     if process.comm == WAITING_COMM and not entries.started:
         return CREATED
     return RUNNING

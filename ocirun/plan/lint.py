@@ -30,6 +30,7 @@ _VERBS = {verb.name: verb for verb in TABLE}
 #: Verbs in one row may stand in any order among themselves.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("make_cgroup",),
+    ("set_cgroup",),
     ("hide_process",),
     ("open_init",),
     ("open_handshake",),
@@ -150,6 +151,10 @@ COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/linux/timeOffsets", ("make_time_namespace",)),
     ("/linux/cgroupsPath", ("make_cgroup",)),
     ("/linux/resources/devices", ("allow_devices",)),
+    ("/linux/resources/hugepageLimits/*", ("set_cgroup",)),
+    ("/linux/resources/pids/limit", ("set_cgroup",)),
+    ("/linux/resources/cpu/cpus", ("set_cgroup",)),
+    ("/linux/resources/cpu/mems", ("set_cgroup",)),
     ("/linux/maskedPaths/*", ("mask_path",)),
     ("/linux/readonlyPaths/*", ("readonly_path",)),
     ("/hooks/prestart/*", ("run_hook",)),

@@ -201,6 +201,7 @@ def _rlimit(a: Arguments) -> str:
 #: verb -> its description; for the others the arguments themselves are it.
 _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "make_cgroup": lambda a: a.text("path"),
+    "set_cgroup": lambda a: f"{a.text('path')} {a.text('writes')}",
     "open_tree": lambda a: a.text("path") + (" and below" if a.has("recursive") else ""),
     "open_filesystem": _filesystem,
     "attach_root": lambda a: _with(a.text("root"), _both(a)),

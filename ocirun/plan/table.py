@@ -73,6 +73,10 @@ TABLE: tuple[Verb, ...] = (
          "make the cgroup `path` below the cgroup2 mount, and what is missing above it; `parents` "
          "directories above it are ours and go with it when they are empty",
          calls="mkdir", leaves="cgroup", undo="remove_cgroup"),
+    Verb("set_cgroup", HOST, "path:str writes:strs needed:u32",
+         "write to a file of a cgroup: `writes` are files and values in turn, and the first file that is "
+         "there is written; unless `needed` a refusal is passed over",
+         calls="openat write", after="make_cgroup", once=False),
     Verb("open_init", HOST, "pid:u32 start:str init:out",
          "open the init of a running container by its pid, after checking its start time against reuse",
          calls="pidfd_open openat read", after="hide_process"),

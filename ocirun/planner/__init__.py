@@ -60,6 +60,7 @@ def _outside_and_root(draft: Draft) -> list[Step]:
     opened, mounted = mounts.plan(draft)
     return [
         *cgroup.make(draft),
+        *_limits(draft),
         *lifecycle.hide(),
         *lifecycle.handshake(draft),
         *root.open_root(draft),
@@ -127,6 +128,15 @@ def _sysctl(draft: Draft) -> Sequence[Step]:
     from ocirun.planner import procfs
 
     return procfs.sysctl(draft)
+
+
+def _limits(draft: Draft) -> Sequence[Step]:
+    """As with hooks: device rules alone are no limits."""
+    if not draft.linux.get("resources", {}).keys() - {"devices"}:
+        return ()
+    from ocirun.planner import resources
+
+    return resources.limit(draft)
 
 
 def _inside(draft: Draft) -> list[Step]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import TypeGuard
 
     from ocirun_spec.types import Hooks
@@ -19,6 +19,10 @@ HOOKS = ("prestart", "createRuntime", "poststart", "poststop")
 
 #: Members of the specification that no plan has a step for, and where their part is.
 NOT_PLANNED: dict[str, str] = {
+    "/linux/resources/network/priorities/*/name": "network priorities are refused as a whole",
+    "/linux/resources/network/priorities/*/priority": "network priorities are refused as a whole",
+    "/linux/resources/memory/useHierarchy": "cgroup2 always counts children too",
+    "/linux/resources/memory/checkBeforeUpdate": "update asks for it; before create nothing is in use",
     "/ociVersion": "the reader of the config judges it",
     "/annotations": "they are kept in the state of the container",
     **{f"/hooks/{kind}/*/timeout": "the lifecycle, which runs the hooks, keeps it" for kind in HOOKS},
@@ -58,18 +62,6 @@ REFUSED: dict[str, dict[str, str]] = {
     "/mounts/*": dict.fromkeys(("uidMappings", "gidMappings"), _LATER),
 }
 
-#: Members of /linux/resources -> the controller of cgroup2 that does it, "" where none can.
-CONTROLLERS: dict[str, str] = {
-    "memory": "memory",
-    "cpu": "cpu",
-    "pids": "pids",
-    "blockIO": "io",
-    "hugepageLimits": "hugetlb",
-    "rdma": "rdma",
-    "network": "",
-    "unified": "",
-}
-
 #: Values of /linux/rootfsPropagation that ask for what init does anyhow: the root is a slave of the host's
 #: mount.
 _PROPAGATION = ("", "slave", "rslave")
@@ -91,7 +83,6 @@ def check(draft: Draft) -> None:
         draft.gap(
             "/linux/rootfsPropagation", propagation, hint='only "slave", which is the default, is built'
         )
-    _check_resources(draft)
 
 
 def check_process(draft: Draft) -> None:
@@ -138,39 +129,3 @@ def _refuse(draft: Draft, place: str, value: Mapping[str, object], refused: Mapp
     for name in value:
         if name in refused and not neutral(value[name]):
             draft.gap(f"{place}/{name}", value[name], refused[name])
-
-
-def _check_resources(draft: Draft) -> None:
-    limits: Mapping[str, object] = draft.linux.get("resources", {})
-    for name in CONTROLLERS:
-        asked = limits.get(name)
-        if not neutral(asked):
-            for pointer, value, controller in _asked_limits(name, asked):
-                _refuse_limit(draft, pointer, value, controller)
-
-
-def _asked_limits(name: str, limits: object) -> Iterator[tuple[str, object, str]]:
-    """Each member of a resource that asks for something: its pointer, its value, its controller."""
-    place = f"/linux/resources/{name}"
-    if not _is_object(limits):
-        yield place, limits, CONTROLLERS[name]
-        return
-    for member, value in limits.items():
-        if not neutral(value):
-            controller = CONTROLLERS[name]
-            if name == "cpu" and member in ("cpus", "mems"):
-                controller = "cpuset"
-            elif name == "unified":
-                controller = member.partition(".")[0]
-            yield f"{place}/{member.replace('~', '~0').replace('/', '~1')}", value, controller
-
-
-def _refuse_limit(draft: Draft, pointer: str, value: object, controller: str) -> None:
-    if controller in ("", "cgroup") or controller in draft.host.controllers:
-        draft.gap(pointer, value)
-        return
-    if draft.host.hybrid:
-        hint = "on this hybrid host it is on cgroup v1; boot with systemd.unified_cgroup_hierarchy=1"
-    else:
-        hint = f"see {draft.host.cgroup_mount or '/sys/fs/cgroup'}/cgroup.controllers"
-    draft.lack(pointer, f"the {controller} controller is not on cgroup2", hint)

@@ -7,6 +7,7 @@ exec, exit of init, delete.
 
 from __future__ import annotations
 
+from ocirun.cgroup.files import is_frozen
 from ocirun.errors import OcirunError, StateError
 from ocirun.journal import read as read_journal
 from ocirun.jsontext import dumps
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from ocirun_spec.types import Process as ProcessSpec
 
+    from ocirun.errors import Fault
     from ocirun.lifecycle.create import Container as Made
     from ocirun.lifecycle.exec import Executed
     from ocirun.lifecycle.store import Store
     from ocirun.planner.rootfs import RootMount
+    from ocirun.waiting import Task
     from ocirun_shim.answers import Answer
     from ocirun_shim.events import Publisher
     from ocirun_shim.handover import Parcel
@@ -71,7 +74,8 @@ class Container:
     """A container, from its create to its delete; ``owner`` is the user and group of its pipes, -1 ours."""
 
     __slots__ = (
-        "_job", "_loop", "_publisher", "bundle", "cgroup", "execs", "id", "init", "owner", "store",
+        "_job", "_loop", "_publisher", "bundle", "cgroup", "changing", "execs", "id", "init", "owner",
+        "store",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +93,8 @@ class Container:
         self.execs: dict[str, Exec] = {}
         #: The directory of its cgroup, "" before it is created.
         self.cgroup = ""
+        #: How many pauses, resumes and updates are under way.
+        self.changing = 0
 
     # -- init ------------------------------------------------------------------------------------------------
 
@@ -290,6 +296,48 @@ class Container:
             raise Refused(codes.FAILED_PRECONDITION, "process not created")
         process.signal(number)
         done(None)
+
+    def pause(self, done: Done) -> None:
+        """Stops every process until ``resume``."""
+        from ocirun.lifecycle.pause import pause
+
+        self._change(pause(self.store, self.id), "/tasks/paused", events.TaskPaused, done)
+
+    def resume(self, done: Done) -> None:
+        """Lets them go on."""
+        from ocirun.lifecycle.pause import resume
+
+        self._change(resume(self.store, self.id), "/tasks/resumed", events.TaskResumed, done)
+
+    def update(self, wanted: dict[str, object], done: Done) -> None:
+        """Changes limits; of what can only be followed in part the log tells."""
+        from ocirun.lifecycle.update import update
+
+        def warn(fault: Fault) -> None:
+            log.warning(f"{self.id}: {fault.pointer}: {fault.rule}")
+
+        self._change(update(self.store, self.id, wanted, warn=warn), "", None, done)
+
+    def _change(
+        self,
+        task: Task[None],
+        topic: str,
+        event: type[events.TaskPaused | events.TaskResumed] | None,
+        done: Done,
+    ) -> None:
+        def changed(_: None, error: BaseException | None) -> None:
+            self.changing -= 1
+            if error is None and event is not None:
+                self.publish(topic, event(container_id=self.id))
+            done(error)
+
+        self.changing += 1
+        self._loop.spawn(task, changed)
+
+    @property
+    def paused(self) -> bool:
+        """Whether its cgroup says so, whoever has paused it."""
+        return bool(self.cgroup) and is_frozen(self.cgroup)
 
     # -- from worker to worker -------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import ocirun
 _NAME = "io.containerd.ocirun.v2"
 _PROGRAM = "containerd-shim-ocirun-v2"
 _FEATURES = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
-_OLDEST_SPEC = "1.0.0"
 
 
 def version() -> str:
@@ -25,13 +24,12 @@ def runtime_info() -> bytes:
 
     The options on standard input change nothing of it, and are not read.
     """
+    from ocirun.features import features
     from ocirun.jsontext import dumps
-    from ocirun.planner.scope import HOOKS
     from ocirun_shim.messages.types_pb2 import RuntimeInfo
 
     info = RuntimeInfo(name=_NAME)
     info.version.version = ocirun.__version__
     info.features.type_url = _FEATURES
-    features = {"ociVersionMin": _OLDEST_SPEC, "ociVersionMax": ocirun.SPEC_VERSION, "hooks": [*HOOKS]}
-    info.features.value = dumps(features).encode()
+    info.features.value = dumps(features()).encode()
     return info.SerializeToString()

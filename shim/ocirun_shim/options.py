@@ -91,6 +91,14 @@ def root_mounts(mounts: Iterable[types_pb2.Mount]) -> list[RootMount]:
     return [RootMount(one.type, one.source, one.target, tuple(one.options)) for one in mounts]
 
 
+def resources(packed: Any) -> dict[str, object]:
+    """The OCI Resources, JSON, in ``packed``: an object, whose members the update judges; raises Refused."""
+    value, sound = config.parse(packed.value)
+    if not sound or not isinstance(value, dict):
+        raise Refused(codes.INVALID_ARGUMENT, "the resources of an update must be a JSON object")
+    return dict(value)
+
+
 def process(packed: Any, *, terminal: bool) -> Process:
     """The OCI Process, JSON, in ``packed``; ``terminal`` overrules its member of that name.
 

@@ -134,7 +134,7 @@ class TaskService:
             id=request.exec_id or request.id,
             bundle=container.bundle,
             pid=process.pid,
-            status=_STATUS[process.status],
+            status=_status(container, process),
             stdin=process.streams.stdin,
             stdout=process.streams.stdout,
             stderr=process.streams.stderr,
@@ -356,16 +356,22 @@ class TaskService:
 
     def kill(self, request: pb.KillRequest, answer: Answer) -> None:
         """Sends a signal to a process, or to all of a container."""
-
-        def killed(error: BaseException | None) -> None:
-            if error is not None:
-                fail(answer, error)
-            else:
-                answer.send(_EMPTY)
-
         if request.signal > _LAST_SIGNAL:
             raise Refused(codes.INVALID_ARGUMENT, f"invalid signal {request.signal}")
-        self._find(request.id).kill(request.exec_id, request.signal, request.all, killed)
+        self._find(request.id).kill(request.exec_id, request.signal, request.all, _answer_empty(answer))
+
+    def pause(self, request: pb.PauseRequest, answer: Answer) -> None:
+        """Stops all processes of a container."""
+        self._find(request.id).pause(_answer_empty(answer))
+
+    def resume(self, request: pb.ResumeRequest, answer: Answer) -> None:
+        """Lets them go on."""
+        self._find(request.id).resume(_answer_empty(answer))
+
+    def update(self, request: pb.UpdateTaskRequest, answer: Answer) -> None:
+        """Changes the limits of a container; the request bears a Resources object as JSON."""
+        container = self._find(request.id)
+        container.update(options.resources(request.resources), _answer_empty(answer))
 
     def close_io(self, request: pb.CloseIORequest, _: Answer) -> Message:
         """Ends a process's standard input, when what was written to it has arrived."""
@@ -393,7 +399,7 @@ class TaskService:
     @property
     def rests(self) -> bool:
         """Whether nothing is being done for any container."""
-        busy = self._creating or self._deleting
+        busy = self._creating or self._deleting or any(one.changing for one in self.containers.values())
         return not busy and all(process.rests for process in self.processes())
 
     def save(self, parcel: Parcel) -> SavedService:
@@ -436,6 +442,9 @@ METHODS = {
     "Delete": _method(pb.DeleteRequest, TaskService.delete),
     "Pids": _method(pb.PidsRequest, TaskService.pids),
     "Kill": _method(pb.KillRequest, TaskService.kill),
+    "Pause": _method(pb.PauseRequest, TaskService.pause),
+    "Resume": _method(pb.ResumeRequest, TaskService.resume),
+    "Update": _method(pb.UpdateTaskRequest, TaskService.update),
     "Exec": _method(pb.ExecProcessRequest, TaskService.exec),
     "ResizePty": _method(pb.ResizePtyRequest, TaskService.resize_pty),
     "CloseIO": _method(pb.CloseIORequest, TaskService.close_io),
@@ -448,6 +457,25 @@ METHODS = {
 #: The service that `containerd-shim-ocirun-v2 delete` asks, and nobody else.
 REMAINS = "ocirun.shim.v1.Remains"
 _REMAINS = {"Remove": _method(pb.DeleteRequest, TaskService.remove)}
+
+
+def _status(container: Container, process: Process) -> types_pb2.Status:
+    """With the container all its processes are paused."""
+    if process.status != STOPPED and container.paused:
+        return types_pb2.Status.PAUSED
+    return _STATUS[process.status]
+
+
+def _answer_empty(answer: Answer) -> Callable[[BaseException | None], None]:
+    """What tells a client how a task without a result ended."""
+
+    def ended(error: BaseException | None) -> None:
+        if error is not None:
+            fail(answer, error)
+        else:
+            answer.send(_EMPTY)
+
+    return ended
 
 
 def _process_info(pid: int, exec_id: str) -> pb.ProcessInfo:

@@ -78,3 +78,16 @@ def test_a_container_that_ends_at_once_has_every_event_ten_times_over(scene: Sce
         assert [process.wait(30) for process, _ in started] == [0] * 10
         for ident in idents:
             recorder.until(ident, *LIFE)
+
+
+def test_a_paused_task_is_told_and_resumed(scene: Scene) -> None:
+    with scene.events() as recorder:
+        task = scene.start().says("up")
+        scene.containerd.ctr("task", "pause", task.id).ok()
+        assert task.status == "PAUSED"
+        assert scene.containerd.path(f"/proc/{task.pid}/stat").exists()
+        scene.containerd.ctr("task", "resume", task.id).ok()
+        assert task.status == "RUNNING"
+        task.kill().ok()
+        task.wait().remove()
+        recorder.until(task.id, "create", "start", "paused", "resumed", "exit", "delete")

@@ -23,7 +23,7 @@ EXECS = sorted(f"exec/{path.stem}" for path in HERE.glob("exec/*.json"))
 #: Bundles whose root file system is a list of mounts.
 ROOTS = sorted(f"rootfs/{path.stem}" for path in HERE.glob("rootfs/*.json"))
 ALL_CAPABILITIES = (1 << 41) - 1
-CONTROLLERS = frozenset(("cpu", "cpuset", "io", "memory", "pids"))
+CONTROLLERS = frozenset(("cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma"))
 
 
 def a_host(

@@ -75,9 +75,24 @@ def test_what_is_not_there_is_not_found(running: Task, method: str) -> None:
         assert "not found" in text
 
 
-@pytest.mark.parametrize("method", ["Pause", "Update", "Checkpoint", "Resume"])
+@pytest.mark.parametrize("method", ["Checkpoint"])
 def test_what_is_not_built_is_said_to_be_so(running: Task, method: str) -> None:
     assert running.refused(method, pb.StateRequest(id=running.id))[0] == codes.UNIMPLEMENTED
+
+
+def test_pauses_and_updates_that_cannot_be(running: Task) -> None:
+    kinds = {"Pause": pb.PauseRequest, "Resume": pb.ResumeRequest, "Update": pb.UpdateTaskRequest}
+    for method, kind in kinds.items():
+        assert running.refused(method, kind(id="nobody"))[0] == codes.NOT_FOUND
+    assert "container not paused" in running.refused("Resume", pb.ResumeRequest(id=running.id))[1]
+    request = pb.UpdateTaskRequest(id=running.id)
+    bad = codes.INVALID_ARGUMENT
+    for value, code in ((b"", bad), (b"[]", bad), (b'{"pids":3}', codes.UNKNOWN)):
+        request.resources.value = value
+        assert running.refused("Update", request)[0] == code
+    running.call("Pause", pb.PauseRequest(id=running.id), Empty)
+    assert running.refused("Pause", pb.PauseRequest(id=running.id))[0] == codes.NOT_FOUND
+    running.call("Resume", pb.ResumeRequest(id=running.id), Empty)
 
 
 def test_calls_at_the_wrong_time(running: Task) -> None:

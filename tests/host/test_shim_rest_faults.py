@@ -1,4 +1,4 @@
-"""What must not go wrong around the rest of a shim: descriptors, statuses, hand-overs that fail, and its end."""
+"""What must not go wrong around the rest of a shim: descriptors, statuses, failed hand-overs, its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import fcntl
 import os
 import resource
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -152,10 +151,7 @@ def test_a_worker_that_could_not_hand_over_does_so_later(served: Serving) -> Non
     assert shims.workers(keeper) == [worker]
     resource.prlimit(worker, resource.RLIMIT_NOFILE, allowed)
     assert task.running
-    deadline = time.monotonic() + 80
-    while shims.workers(keeper) == [worker]:
-        assert time.monotonic() < deadline, "it never rests again"
-        time.sleep(0.5)
+    observe.eventually(lambda: shims.workers(keeper) == [], "it rests again", patience=40)
 
 
 def test_a_worker_that_cannot_restore_is_tried_again(served: Serving) -> None:
@@ -213,14 +209,11 @@ def test_waits_of_clients_that_went_are_forgotten(served: Serving) -> None:
 def test_many_orphans_do_not_keep_it_awake(served: Serving) -> None:
     task = served.task()
     task.bundle.without_namespace("pid")
-    script = "i=0; while [ $i -lt 2000 ]; do (sh -c : &); i=$((i+1)); done; echo > /done; exec sleep 1000"
+    script = "i=0; while [ $i -lt 1000 ]; do (sh -c : &); i=$((i+1)); done; echo > /done; exec sleep 1000"
     task.bundle.args("/bin/sh", "-c", script).write()
     task.shim().run()
     done = Path(f"/proc/{task.state().pid}/root/done")
-    observe.eventually(done.exists, "all were started")
+    observe.eventually(done.exists, "all were started", patience=60)
     keeper = rested(task)
     time.sleep(1)
     assert shims.workers(keeper) == []
-    assert subprocess.run(
-        ["ps", "-o", "stat=", "--ppid", str(keeper)], capture_output=True, check=False
-    ).stdout

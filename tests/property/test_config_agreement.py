@@ -129,7 +129,7 @@ def official() -> Path:
 
 
 @functools.cache
-def official_validator(directory: Path) -> Json:
+def official_validator(directory: Path, name: str = "config-schema.json") -> Json:
     """Draft 4 on the official files; they have no "id" and refer to one another by file names."""
     make: Any = Resource
     start: Any = Registry
@@ -137,8 +137,8 @@ def official_validator(directory: Path) -> Json:
     for path in sorted(directory.glob("*.json")):
         registry = registry.with_resource(path.name, make(json.loads(path.read_text()), DRAFT4))
     judge: Any = draft4()
-    resolver = registry.resolver(base_uri="config-schema.json")
-    return judge(registry.contents("config-schema.json"), registry=registry, _resolver=resolver)
+    resolver = registry.resolver(base_uri=name)
+    return judge(registry.contents(name), registry=registry, _resolver=resolver)
 
 
 def official_pointers(directory: Path, document: Json) -> set[str]:

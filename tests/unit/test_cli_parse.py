@@ -108,7 +108,6 @@ def test_help_wins_over_missing_arguments() -> None:
         ("--systemd-cgroup list", "--systemd-cgroup is not built yet"),
         ("--rootless=true list", "--rootless true is not built yet"),
         ("create --no-pivot x", "create: --no-pivot is not built yet"),
-        ("create --pidfd-socket /s x", "create: --pidfd-socket is not built yet"),
         ("run --no-subreaper x", "run: --no-subreaper is not built yet"),
         ("spec --rootless", "spec: --rootless is not built yet"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from ocirun.errors import ConfigError, HostError
 from ocirun.planner import plan
-from ocirun.planner.scope import CONTROLLERS, NOT_PLANNED, REFUSED, neutral
+from ocirun.planner.scope import NOT_PLANNED, REFUSED, neutral
 from tests.golden import cases
 
 if TYPE_CHECKING:
@@ -50,14 +50,6 @@ ASKS: dict[str, object] = {
     "/mounts/0/uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
     "/mounts/0/gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
     "/mounts/0/destination": "/",
-    "/linux/resources/memory/limit": 0,
-    "/linux/resources/cpu/shares": 2,
-    "/linux/resources/cpu/cpus": "0",
-    "/linux/resources/pids/limit": 0,
-    "/linux/resources/blockIO/weight": 10,
-    "/linux/resources/network/classID": 1,
-    "/linux/resources/unified/memory.high": "1",
-    "/linux/resources/unified/cgroup.type": "threaded",
 }
 
 
@@ -238,7 +230,7 @@ def _members(schema: dict[str, object], root: dict[str, object], place: str) -> 
 
 def test_every_member_of_the_schema_is_planned_or_refused() -> None:
     settled = {f"{place}/{name}" for place, names in REFUSED.items() for name in names}
-    settled |= {f"/linux/resources/{name}" for name in CONTROLLERS} | NOT_PLANNED.keys()
+    settled |= NOT_PLANNED.keys()
     read = members_read()
 
     overlooked = [
@@ -252,6 +244,6 @@ def test_every_member_of_the_schema_is_planned_or_refused() -> None:
 
 def test_the_table_names_only_members_of_the_schema() -> None:
     settled = {f"{place}/{name}" for place, names in REFUSED.items() for name in names}
-    settled |= {f"/linux/resources/{name}" for name in CONTROLLERS} | NOT_PLANNED.keys()
+    settled |= NOT_PLANNED.keys()
 
     assert settled <= set(members_of_the_schema())

@@ -1,0 +1,43 @@
+"""What this version can do, whatever the host (features.md, features-linux.md): told by the tables that the
+planner itself goes by, so that nothing is claimed that it would refuse."""
+
+from __future__ import annotations
+
+from ocirun import SPEC_VERSION
+from ocirun.planner.mount_options import known_words
+from ocirun.planner.namespaces import FLAGS
+from ocirun.planner.scope import HOOKS, REFUSED
+from ocirun.planner.security import CAPABILITIES
+
+OLDEST_SPEC = "1.0.0"
+
+
+def features() -> dict[str, object]:
+    """The Features structure; what is not built is there as false, not left out: then nobody has to guess."""
+    return {
+        "ociVersionMin": OLDEST_SPEC,
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": [*HOOKS],
+        "mountOptions": known_words(),
+        "linux": _linux(),
+        "annotations": {},
+        "potentiallyUnsafeConfigAnnotations": [],
+    }
+
+
+def _linux() -> dict[str, object]:
+    return {
+        "namespaces": sorted(FLAGS),
+        "capabilities": [*CAPABILITIES],
+        "cgroup": {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+        "seccomp": {"enabled": _built("/linux", "seccomp")},
+        "apparmor": {"enabled": _built("/process", "apparmorProfile")},
+        "selinux": {"enabled": _built("/process", "selinuxLabel")},
+        "intelRdt": {"enabled": _built("/linux", "intelRdt")},
+        "mountExtensions": {"idmap": {"enabled": _built("/mounts/*", "uidMappings")}},
+        "netDevices": {"enabled": _built("/linux", "netDevices")},
+    }
+
+
+def _built(place: str, member: str) -> bool:
+    return member not in REFUSED.get(place, {})

@@ -1,0 +1,61 @@
+"""The pidfd that a socket of the caller's receives, and the session keyring that is the caller's."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.host import execs
+
+if TYPE_CHECKING:
+    from tests.host.bundles import Bundle
+    from tests.host.runtimes import Runtime
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.settimeout(20)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def _pid_of_received(listener: socket.socket) -> int:
+    """The pid behind the only descriptor that came (proc_pid_fdinfo(5))."""
+    with listener.accept()[0] as caller:
+        _, (pidfd,), _, _ = socket.recv_fds(caller, 100, 4)
+    told = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+    os.close(pidfd)
+    found = re.search(r"^Pid:\s+(\d+)$", told, re.MULTILINE)
+    assert found, told
+    return int(found[1])
+
+
+def test_the_pidfd_of_init_and_of_an_exec(ocirun: Runtime, bundle: Bundle, scratch: Path) -> None:
+    path = scratch / "tmp/pidfd.sock"
+    with _listen(path) as listener:
+        container = ocirun.create(bundle.sleeping(), "--pidfd-socket", str(path))
+        assert _pid_of_received(listener) == container.pid
+        container.start()
+        pid = execs.detached(container, "sleep", "1000", flags=("--pidfd-socket", str(path)))
+        assert _pid_of_received(listener) == pid
+    path.unlink()
+
+
+def test_a_pidfd_socket_where_nobody_listens(ocirun: Runtime, bundle: Bundle) -> None:
+    ocirun.attempt(bundle, "--pidfd-socket", "/nowhere.sock").refused("send the pidfd", "/nowhere.sock")
+    container = ocirun.running(bundle.sleeping())
+    refused = ocirun.call("exec", "--pidfd-socket", "/nowhere.sock", container.id, "sleep", "1000")
+    assert refused.code == 255
+    assert "send the pidfd" in refused.stderr
+    assert execs.members_of(container) == {container.pid}
+
+
+def test_no_new_keyring_leaves_the_one_of_the_caller(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.put([], "linux", "maskedPaths").args("cat", "/proc/keys")
+    own = runtime.run(bundle, "--no-new-keyring", ident="oh-keyring").ok().stdout
+    assert "oh-keyring" not in own
+    assert "oh-keyring" in runtime.run(bundle, ident="oh-keyring").ok().stdout

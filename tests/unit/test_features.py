@@ -1,0 +1,67 @@
+"""What features claims: all of it is planned without a fault, and what scope refuses is not claimed."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from ocirun.features import features
+from ocirun.planner import plan
+from ocirun.planner.mount_options import known_words
+from ocirun.planner.scope import REFUSED
+from tests.golden import cases
+from tests.property.test_config_agreement import official, official_validator
+from tests.unit.test_planner_scope import ASKS, asking, refusal
+
+#: Switch of the features -> the member of the config that it tells of.
+SWITCHES = {
+    "seccomp": "/linux/seccomp",
+    "apparmor": "/process/apparmorProfile",
+    "selinux": "/process/selinuxLabel",
+    "intelRdt": "/linux/intelRdt",
+    "netDevices": "/linux/netDevices",
+    "mountExtensions": "/mounts/0/uidMappings",
+}
+
+
+def _linux() -> dict[str, Any]:
+    return cast("dict[str, Any]", features()["linux"])
+
+
+def test_the_structure_is_that_of_the_official_schema() -> None:
+    judge: Any = official_validator(official(), "features-schema.json")
+    assert list(judge.iter_errors(features())) == []
+    assert [*judge.iter_errors({**features(), "hooks": 3})]
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_what_is_refused_is_not_claimed_and_what_is_built_is(name: str) -> None:
+    place, _, member = SWITCHES[name].replace("/0/", "/*/").rpartition("/")
+    switch = _linux()[name].get("idmap", _linux()[name])["enabled"]
+    assert switch is (member not in REFUSED[place])
+    if not switch:
+        pointer = SWITCHES[name]
+        assert pointer in {fault.pointer for fault in refusal(asking(pointer, ASKS[pointer])).faults}
+
+
+@pytest.mark.parametrize("option", known_words())
+def test_every_mount_option_is_planned(option: str) -> None:
+    assert option in cast("list[str]", features()["mountOptions"])
+    mount = {"destination": "/m", "type": "tmpfs", "source": "tmpfs", "options": [option]}
+    if option in ("bind", "rbind"):
+        mount |= {"type": "bind", "source": "/src"}
+    assert plan(asking("/mounts", [mount]), cases.a_host(), cases.options()).steps
+
+
+def test_every_namespace_and_capability_is_planned() -> None:
+    namespaces = [{"type": name} for name in _linux()["namespaces"]]
+    assert plan(asking("/linux/namespaces", namespaces), cases.a_host(), cases.options()).steps
+    sets = {"bounding": _linux()["capabilities"]}
+    planned = plan(asking("/process/capabilities", sets), cases.a_host(), cases.options())
+    assert planned.warnings == ()
+
+
+def test_every_hook_is_one_that_scope_lets_pass() -> None:
+    told: Any = features()["hooks"]
+    assert not {*told} & {*REFUSED["/hooks"]}
