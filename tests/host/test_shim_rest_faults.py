@@ -208,7 +208,7 @@ def test_waits_of_clients_that_went_are_forgotten(served: Serving) -> None:
 
 def test_many_orphans_do_not_keep_it_awake(served: Serving) -> None:
     task = served.task()
-    task.bundle.without_namespace("pid")
+    task.bundle.without_namespace("pid").writable()
     script = "i=0; while [ $i -lt 1000 ]; do (sh -c : &); i=$((i+1)); done; echo > /done; exec sleep 1000"
     task.bundle.args("/bin/sh", "-c", script).write()
     task.shim().run()
