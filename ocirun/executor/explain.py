@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from ocirun.errors import HookError, OcirunError, StepError
+from ocirun.errors import HelperError, HookError, OcirunError, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _failed_step_of_hook(step: Step, report: Report) -> HookError:
     how = hook_end(report.errno, report.value, report.operation, int(str(timeout)))
     tail = report.path.encode("utf-8")
     argv = [str(word) for word in words]
-    return hook_error(f"/hooks/{kind}/{number}", str(path), argv, how, tail, report.errno)
+    return hook_error(f"/hooks/{kind!s}/{number!s}", str(path), argv, how, tail, report.errno)
 
 
 def hook_end(number: int, status: int, operation: str, timeout: int) -> str:
@@ -164,13 +164,18 @@ def hook_end(number: int, status: int, operation: str, timeout: int) -> str:
     return f"exit status {code}" if code >= 0 else f"killed by signal {-code}"
 
 
-def failed_start_hook(hooks: Sequence[Hook], proof: bytes) -> HookError:
-    """The error for a startContainer hook of ``hooks``; ``proof`` is what init told of it: three numbers (which
-    one, errno, wait status), the operation that failed up to a NUL, then the end of what it printed."""
+def failed_start_hook(hooks: Sequence[Hook], proof: bytes) -> OcirunError:
+    """The error for a startContainer hook of ``hooks``.
+
+    ``proof`` is what init told of it: three numbers (which one, errno, wait status), the operation that
+    failed up to a NUL, then the end of what it printed.
+    """
     number, error, status = (int.from_bytes(proof[at : at + 4], "little", signed=True) for at in (0, 4, 8))
     operation, _, tail = proof[12:].partition(b"\0")
+    if not 0 <= number < len(hooks):  # what comes from inside the container may be anything
+        return HelperError("init told of a startContainer hook that the config does not have")
     hook = hooks[number]
-    how = hook_end(error, status, operation.decode(), hook.get("timeout", 0))
+    how = hook_end(error, status, operation.decode("utf-8", "replace"), hook.get("timeout", 0))
     words = hook.get("args") or [hook["path"]]
     return hook_error(f"/hooks/startContainer/{number}", hook["path"], words, how, tail, error)
 

@@ -18,13 +18,14 @@ import errno
 import os
 
 from ocirun import journal
-from ocirun.errors import HookError, Interrupted, StateError
+from ocirun.errors import HelperError, HookError, Interrupted, StateError
 from ocirun.lifecycle.process import WAITING_COMM, exit_code, is_dead, look, open_pidfd
 from ocirun.lifecycle.state import CREATED, CREATING, PAUSED, RUNNING, State
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ocirun.errors import OcirunError
     from ocirun.lifecycle.store import Lock, Store
     from ocirun.waiting import Task
 
@@ -35,8 +36,8 @@ def start(store: Store, container: str) -> Task[None]:
     """Lets the program of a created container run; returns when it was executed.
 
     Raises StateError when the container is not in the status created, StepError when the program cannot be
-    executed, with the reason; HookError for a startContainer or poststart hook that fails, and the container is
-    deleted then.
+    executed, with the reason; HookError for a startContainer or poststart hook that fails, and the container
+    is deleted then.
     """
     lock = yield from store.lock(container)
     try:
@@ -63,7 +64,7 @@ def start_locked(lock: Lock) -> Task[None]:
         writer = journal.Writer(lock.path)
         writer.write({"started": True})
         writer.close()
-    except (HookError, Interrupted) as error:
+    except (HelperError, HookError, Interrupted) as error:
         if entries.has_hooks("startContainer"):
             yield from _delete_after(error, lock)
         raise
@@ -96,7 +97,7 @@ def _delete_after(error: BaseException, lock: Lock) -> Task[None]:
     yield from despite(error, "deleting", undo(lock, warn=lambda fault: notes(fault.rule)))
 
 
-def _failed_hook(directory: str, proof: bytes) -> HookError:
+def _failed_hook(directory: str, proof: bytes) -> OcirunError:
     from ocirun.executor.explain import failed_start_hook
     from ocirun.lifecycle.hooks import frozen
 

@@ -97,7 +97,7 @@ _FROM_INSIDE = ("join_cgroup_namespace", True)
 
 def _rank(step: Step) -> int | None:
     """The place of a step in ORDER: a hook inside has one by its kind, other steps by their verb."""
-    return _RANK.get(f"{step.verb} {step.args[0]}" if step.verb == "run_hook_inside" else step.verb)
+    return _RANK.get(f"{step.verb} {step.args[0]!s}" if step.verb == "run_hook_inside" else step.verb)
 
 
 #: What every plan that creates a container must hold.
