@@ -4,9 +4,10 @@ planner itself goes by, so that nothing is claimed that it would refuse."""
 from __future__ import annotations
 
 from ocirun import SPEC_VERSION
+from ocirun.config.rules import HOOKS
 from ocirun.planner.mount_options import known_words
 from ocirun.planner.namespaces import FLAGS
-from ocirun.planner.scope import HOOKS, REFUSED
+from ocirun.planner.scope import REFUSED
 from ocirun.planner.security import CAPABILITIES
 
 OLDEST_SPEC = "1.0.0"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from ocirun.errors import OcirunError, StepError
+from ocirun.errors import HelperError, HookError, OcirunError, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocirun_spec.types import Hook
+
     from ocirun.executor.wire import Report
     from ocirun.plan.compile import Program
     from ocirun.plan.model import Step
@@ -96,6 +100,8 @@ def failed_step(program: Program, report: Report) -> OcirunError:
     step = _step(program, report.step)
     if step is not None and step.verb == "find_program":
         return _no_program(str(step.args[0]), report)
+    if step is not None and step.verb == "run_hook_inside":
+        return _failed_step_of_hook(step, report)
     name = errno.errorcode.get(report.errno, str(report.errno))
     what = _describe(step) if step is not None else "read the plan"
     if step is not None and step.verb == "attach_root":
@@ -112,6 +118,66 @@ def failed_step(program: Program, report: Report) -> OcirunError:
         path=report.path,
         hint=hint,
     )
+
+
+def hook_error(
+    pointer: str, path: str, words: Sequence[str], how: str, tail: bytes, number: int = 0
+) -> HookError:
+    """The error for a hook: which, what it was called with, how it ended, and the last it printed.
+
+    ``pointer`` is that of the hook, ``words`` its arguments, ``tail`` the end of what it printed, ``number``
+    an errno.
+    """
+    kind, place = pointer.split("/")[2:4]
+    argv = " ".join(words)
+    called = path if argv == path else f"{path} as {argv!r}"
+    said = tail.decode("utf-8", "replace").strip()
+    printed = f"; it printed: {said}" if said else ""
+    return HookError(
+        f"error running {kind} hook #{place}: {called}: {how}{printed}",
+        pointer=pointer,
+        operation="run_hook",
+        path=path,
+        errno=number,
+    )
+
+
+def _failed_step_of_hook(step: Step, report: Report) -> HookError:
+    kind, number, path, words, _, timeout, _ = step.args
+    assert isinstance(words, tuple)
+    how = hook_end(report.errno, report.value, report.operation, int(str(timeout)))
+    tail = report.path.encode("utf-8")
+    argv = [str(word) for word in words]
+    return hook_error(f"/hooks/{kind!s}/{number!s}", str(path), argv, how, tail, report.errno)
+
+
+def hook_end(number: int, status: int, operation: str, timeout: int) -> str:
+    """How a hook that init ran came to its end: by an errno of ``operation`` before it was executed, with the
+    wait status ``status``, or, where that is -1 in 32 bits, by its time limit of ``timeout`` seconds."""
+    import os
+
+    if number:
+        return os.strerror(number) if operation == "execve" else f"{operation}: {os.strerror(number)}"
+    if status & 0xFFFFFFFF == 0xFFFFFFFF:
+        return f"it took longer than its timeout of {timeout} s"
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit status {code}" if code >= 0 else f"killed by signal {-code}"
+
+
+def failed_start_hook(hooks: Sequence[Hook], proof: bytes) -> OcirunError:
+    """The error for a startContainer hook of ``hooks``.
+
+    ``proof`` is what init told of it: three numbers (which one, errno, wait status), the operation that
+    failed up to a NUL, then the end of what it printed.
+    """
+    number, error, status = (int.from_bytes(proof[at : at + 4], "little", signed=True) for at in (0, 4, 8))
+    operation, _, tail = proof[12:].partition(b"\0")
+    if not 0 <= number < len(hooks):  # what comes from inside the container may be anything
+        return HelperError("init told of a startContainer hook that the config does not have")
+    hook = hooks[number]
+    how = hook_end(error, status, operation.decode("utf-8", "replace"), hook.get("timeout", 0))
+    words = hook.get("args") or [hook["path"]]
+    return hook_error(f"/hooks/startContainer/{number}", hook["path"], words, how, tail, error)
 
 
 def _detail(report: Report) -> str:

@@ -117,10 +117,9 @@ def run_hook(
 class _Running:
     """A hook that was started: its process, and the pipe that it prints into."""
 
-    __slots__ = ("_name", "_path", "_pid", "_pidfd", "_pipe", "_pointer", "_tail", "_until", "_words")
+    __slots__ = ("_path", "_pid", "_pidfd", "_pipe", "_pointer", "_tail", "_until", "_words")
 
     def __init__(self, kind: str, number: int, hook: Hook, state: Mapping[str, object]) -> None:
-        self._name = f"{kind} hook #{number}"
         self._pointer = f"/hooks/{kind}/{number}"
         self._path = hook["path"]
         self._words = hook.get("args") or [self._path]
@@ -217,17 +216,9 @@ class _Running:
 
     def failed(self, how: str, errno: int = 0) -> HookError:
         """The error: which hook, what it was called with, how it ended, and the last it printed."""
-        words = " ".join(self._words)
-        called = self._path if words == self._path else f"{self._path} as {words!r}"
-        said = self._tail.decode("utf-8", "replace").strip()
-        printed = f"; it printed: {said}" if said else ""
-        return HookError(
-            f"error running {self._name}: {called}: {how}{printed}",
-            pointer=self._pointer,
-            operation="run_hook",
-            path=self._path,
-            errno=errno,
-        )
+        from ocirun.executor.explain import hook_error
+
+        return hook_error(self._pointer, self._path, self._words, how, self._tail, errno)
 
     def close(self) -> None:
         """Reaps it and closes what is open."""

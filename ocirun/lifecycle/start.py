@@ -7,6 +7,7 @@ init writes R to proof and executes the program; close-on-exec ends proof.  What
     R, end-of-file, alive          the program runs
     R, then E errno head           execve failed: the reason
     end-of-file without R          init died before
+    H numbers tail                 a startContainer hook failed: which, and how
     R, end-of-file, dead           its comm tells: init's own name if it died before execve, the program's
     after
 """
@@ -17,13 +18,14 @@ import errno
 import os
 
 from ocirun import journal
-from ocirun.errors import StateError
+from ocirun.errors import HelperError, HookError, Interrupted, StateError
 from ocirun.lifecycle.process import WAITING_COMM, exit_code, is_dead, look, open_pidfd
 from ocirun.lifecycle.state import CREATED, CREATING, PAUSED, RUNNING, State
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ocirun.errors import OcirunError
     from ocirun.lifecycle.store import Lock, Store
     from ocirun.waiting import Task
 
@@ -34,7 +36,8 @@ def start(store: Store, container: str) -> Task[None]:
     """Lets the program of a created container run; returns when it was executed.
 
     Raises StateError when the container is not in the status created, StepError when the program cannot be
-    executed, with the reason; HookError for a poststart hook that fails, and the container is deleted then.
+    executed, with the reason; HookError for a startContainer or poststart hook that fails, and the container
+    is deleted then.
     """
     lock = yield from store.lock(container)
     try:
@@ -54,11 +57,17 @@ def start_locked(lock: Lock) -> Task[None]:
         raise _wrong_status("stopped")
     try:
         proof = yield from _pass_gate(lock.path, pidfd)
+        if proof[:1] == b"H":
+            raise _failed_hook(lock.path, proof)
         _close_handshake(lock.path)
         judge(proof, pidfd, now.pid, now.start, str(entries.head.get("program", "")))
         writer = journal.Writer(lock.path)
         writer.write({"started": True})
         writer.close()
+    except (HelperError, HookError, Interrupted) as error:
+        if entries.has_hooks("startContainer"):
+            yield from _delete_after(error, lock)
+        raise
     finally:
         os.close(pidfd)
     if entries.has_hooks("poststart"):
@@ -69,18 +78,30 @@ def _poststart(lock: Lock, entries: journal.Journal) -> Task[None]:
     """Runs the poststart hooks; where one fails the container is stopped and deleted (runtime.md#lifecycle):
     the peers stop it (runc), delete it as well (crun), or let it run on (youki)."""
     from ocirun.lifecycle.hooks import frozen, run_hooks, state_for
-    from ocirun.lifecycle.undo import despite, undo
 
     writer = journal.Writer(lock.path)
     try:
         state = state_for(entries.head, RUNNING, entries.pid)
         yield from run_hooks(frozen(lock.path), "poststart", state, writer)
     except BaseException as error:
-        notes = error.add_note
-        yield from despite(error, "deleting", undo(lock, warn=lambda fault: notes(fault.rule)))
+        yield from _delete_after(error, lock)
         raise
     finally:
         writer.close()
+
+
+def _delete_after(error: BaseException, lock: Lock) -> Task[None]:
+    from ocirun.lifecycle.undo import despite, undo
+
+    notes = error.add_note
+    yield from despite(error, "deleting", undo(lock, warn=lambda fault: notes(fault.rule)))
+
+
+def _failed_hook(directory: str, proof: bytes) -> OcirunError:
+    from ocirun.executor.explain import failed_start_hook
+    from ocirun.lifecycle.hooks import frozen
+
+    return failed_start_hook(frozen(directory).get("hooks", {}).get("startContainer", []), proof[1:])
 
 
 def _wrong_status(status: str) -> StateError:

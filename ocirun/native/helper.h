@@ -86,5 +86,7 @@ void write_id_maps(pid_t pid);
 /* -- helper_start.c -- */
 /* Every signal at its default and none blocked, as execve must find them. */
 void reset_signals(void);
+/* A vector for execve out of room, which moves on behind it; last goes behind the texts unless it is NULL. */
+char **make_vector(char ***room, struct wire_strs texts, const char *last);
 
 #endif

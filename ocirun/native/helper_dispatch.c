@@ -94,6 +94,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_MAKE_CONSOLE:
         run_make_console(&args->make_console);
         return;
+    case VERB_RUN_HOOK_INSIDE:
+        run_run_hook_inside(&args->run_hook_inside);
+        return;
     case VERB_PIVOT_ROOT:
         run_pivot_root();
         return;

@@ -58,6 +58,9 @@ struct kernel_clone_args {
         cgroup;
 };
 
+/* memfd_create(2), close_range(2) */
+enum { KERNEL_MFD_CLOEXEC = 1, KERNEL_MFD_NOEXEC_SEAL = 8, KERNEL_CLOSE_RANGE_CLOEXEC = 4 };
+
 /* bpf(2) */
 enum {
     KERNEL_BPF_PROG_LOAD = 5,

@@ -244,7 +244,7 @@ void run_await_start(const struct await_start_args *args) {
     close_slot(args->gate);
 }
 
-static char **make_vector(char ***room, struct wire_strs texts, const char *last) {
+char **make_vector(char ***room, struct wire_strs texts, const char *last) {
     char **vector = *room, **next = vector;
 
     while (texts.count)

@@ -33,6 +33,7 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_MAKE_SYMLINK] = ACTOR_INIT,
     [VERB_MAKE_DIRECTORY] = ACTOR_INIT,
     [VERB_MAKE_CONSOLE] = ACTOR_INIT,
+    [VERB_RUN_HOOK_INSIDE] = ACTOR_INIT,
     [VERB_PIVOT_ROOT] = ACTOR_INIT,
     [VERB_NEW_SESSION] = ACTOR_INIT,
     [VERB_TAKE_TERMINAL] = ACTOR_INIT,
@@ -160,6 +161,12 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
         return wire_u32(wire, &args->make_console.columns) && wire_u32(wire, &args->make_console.rows) &&
                wire_u32(wire, &args->make_console.bind) && wire_slot(wire, &args->make_console.console) &&
                wire_slot(wire, &args->make_console.terminal) && wire_at_end(wire);
+    case VERB_RUN_HOOK_INSIDE:
+        return wire_str(wire, &args->run_hook_inside.kind) && wire_u32(wire, &args->run_hook_inside.number) &&
+               wire_str(wire, &args->run_hook_inside.path) && wire_strs(wire, &args->run_hook_inside.args) &&
+               wire_strs(wire, &args->run_hook_inside.env) &&
+               wire_u32(wire, &args->run_hook_inside.timeout) &&
+               wire_bytes(wire, &args->run_hook_inside.state) && wire_at_end(wire);
     case VERB_PIVOT_ROOT:
         return wire_at_end(wire);
     case VERB_NEW_SESSION:

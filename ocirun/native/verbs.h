@@ -8,7 +8,7 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\x40\xda\xc7\xa2\x55\x02\x12\xd3\xad\x5e\x0f\x4d\x53\xbe\x23\x12"
+#define TABLE_DIGEST "\x45\x6e\x83\xbf\xfc\xf6\x81\x41\x86\x54\xd6\xd8\x66\xbf\xb4\x1b"
 
 enum verb {
     VERB_MEET = 1,
@@ -41,32 +41,33 @@ enum verb {
     VERB_MAKE_SYMLINK = 33,
     VERB_MAKE_DIRECTORY = 34,
     VERB_MAKE_CONSOLE = 35,
-    VERB_PIVOT_ROOT = 36,
-    VERB_NEW_SESSION = 37,
-    VERB_TAKE_TERMINAL = 38,
-    VERB_SET_ROOT_READONLY = 39,
-    VERB_SET_READONLY = 40,
-    VERB_SET_HOSTNAME = 41,
-    VERB_SET_DOMAINNAME = 42,
-    VERB_SET_SYSCTL = 43,
-    VERB_READONLY_PATH = 44,
-    VERB_MASK_PATH = 45,
-    VERB_FORBID_NEW_PRIVILEGES = 46,
-    VERB_ENTER_CWD = 47,
-    VERB_SET_RLIMIT = 48,
-    VERB_OWN_STDIO = 49,
-    VERB_DROP_BOUNDING = 50,
-    VERB_SET_GROUPS = 51,
-    VERB_SET_IDS = 52,
-    VERB_SET_CAPABILITIES = 53,
-    VERB_RAISE_AMBIENT = 54,
-    VERB_SET_UMASK = 55,
-    VERB_FIND_HOME = 56,
-    VERB_FIND_PROGRAM = 57,
-    VERB_CLOSE_DESCRIPTORS = 58,
-    VERB_AWAIT_START = 59,
-    VERB_EXEC = 60,
-    VERB_LAST = 60,
+    VERB_RUN_HOOK_INSIDE = 36,
+    VERB_PIVOT_ROOT = 37,
+    VERB_NEW_SESSION = 38,
+    VERB_TAKE_TERMINAL = 39,
+    VERB_SET_ROOT_READONLY = 40,
+    VERB_SET_READONLY = 41,
+    VERB_SET_HOSTNAME = 42,
+    VERB_SET_DOMAINNAME = 43,
+    VERB_SET_SYSCTL = 44,
+    VERB_READONLY_PATH = 45,
+    VERB_MASK_PATH = 46,
+    VERB_FORBID_NEW_PRIVILEGES = 47,
+    VERB_ENTER_CWD = 48,
+    VERB_SET_RLIMIT = 49,
+    VERB_OWN_STDIO = 50,
+    VERB_DROP_BOUNDING = 51,
+    VERB_SET_GROUPS = 52,
+    VERB_SET_IDS = 53,
+    VERB_SET_CAPABILITIES = 54,
+    VERB_RAISE_AMBIENT = 55,
+    VERB_SET_UMASK = 56,
+    VERB_FIND_HOME = 57,
+    VERB_FIND_PROGRAM = 58,
+    VERB_CLOSE_DESCRIPTORS = 59,
+    VERB_AWAIT_START = 60,
+    VERB_EXEC = 61,
+    VERB_LAST = 61,
 };
 
 enum actor { ACTOR_HOST, ACTOR_STAGE, ACTOR_INIT };
@@ -239,6 +240,16 @@ struct make_console_args {
     uint32_t terminal;
 };
 
+struct run_hook_inside_args {
+    const char *kind;
+    uint32_t number;
+    const char *path;
+    struct wire_strs args;
+    struct wire_strs env;
+    uint32_t timeout;
+    struct wire_bytes state;
+};
+
 struct take_terminal_args {
     uint32_t terminal;
     uint32_t owner;
@@ -365,6 +376,7 @@ union verb_args {
     struct make_symlink_args make_symlink;
     struct make_directory_args make_directory;
     struct make_console_args make_console;
+    struct run_hook_inside_args run_hook_inside;
     struct take_terminal_args take_terminal;
     struct set_readonly_args set_readonly;
     struct set_hostname_args set_hostname;
@@ -425,6 +437,7 @@ void run_make_device(const struct make_device_args *args);
 void run_make_symlink(const struct make_symlink_args *args);
 void run_make_directory(const struct make_directory_args *args);
 void run_make_console(const struct make_console_args *args);
+void run_run_hook_inside(const struct run_hook_inside_args *args);
 void run_pivot_root(void);
 void run_new_session(void);
 void run_take_terminal(const struct take_terminal_args *args);

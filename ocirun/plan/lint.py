@@ -60,6 +60,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("make_console",),
     ("send_console",),
     ("run_hook",),
+    ("run_hook_inside createContainer",),
     ("pivot_root",),
     ("new_session",),
     ("take_terminal",),
@@ -84,6 +85,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("set_umask",),
     ("find_program",),
     ("await_start",),
+    ("run_hook_inside startContainer",),
     ("exec",),
 )
 _RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -91,6 +93,12 @@ _RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000  # linux/sched.h
 #: From a user namespace the cgroup namespace of the host, which a container may have, cannot be joined.
 _FROM_INSIDE = ("join_cgroup_namespace", True)
+
+
+def _rank(step: Step) -> int | None:
+    """The place of a step in ORDER: a hook inside has one by its kind, other steps by their verb."""
+    return _RANK.get(f"{step.verb} {step.args[0]!s}" if step.verb == "run_hook_inside" else step.verb)
+
 
 #: What every plan that creates a container must hold.
 MANDATORY = (
@@ -159,6 +167,8 @@ COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/linux/readonlyPaths/*", ("readonly_path",)),
     ("/hooks/prestart/*", ("run_hook",)),
     ("/hooks/createRuntime/*", ("run_hook",)),
+    ("/hooks/createContainer/*", ("run_hook_inside",)),
+    ("/hooks/startContainer/*", ("run_hook_inside",)),
 )
 
 
@@ -280,18 +290,19 @@ def lists_in_their_order(view: View) -> Iterator[str]:
         place, _, entry = step.pointer.removesuffix("/path").rpartition("/")
         if not entry.isdigit() or step.args[1:] in ((_CLONE_NEWNS,), (_CLONE_NEWUSER,)):  # joined last
             continue
-        key = (_RANK.get(step.verb, step.verb), place)
+        key = (_rank(step) or step.verb, place)
         if int(entry) <= last.get(key, -1):
             yield f"step {number}: {step.verb} for {step.pointer} stands out of the order of the list"
         last[key] = int(entry)
 
 
 def allowed_under_a_filter(view: View) -> Iterator[str]:
-    """After ``load_seccomp`` only verbs whose calls any usable filter admits."""
+    """After ``load_seccomp`` only verbs whose calls any usable filter admits; a hook is a program that needs
+    more than those, and what starts it needs no more than a program does."""
     for place in view.places.get("load_seccomp", ()):
         for number, step in enumerate(view.steps[place:], place + 1):
             calls = set(_VERBS[step.verb].calls) - CALLS_UNDER_ANY_FILTER
-            if calls and _VERBS[step.verb].actor != HOST:
+            if calls and _VERBS[step.verb].actor != HOST and step.verb != "run_hook_inside":
                 yield f"step {number}: {step.verb} may be refused by the filter: {', '.join(sorted(calls))}"
 
 
@@ -302,9 +313,10 @@ def allowed_under_a_filter(view: View) -> Iterator[str]:
 def order_of_creation(view: View) -> Iterator[str]:
     """The verbs follow ORDER."""
     for number, (step, follower) in enumerate(zip(view.steps, view.steps[1:], strict=False), 1):
-        if step.verb not in _RANK:
+        rank, following = _rank(step), _rank(follower)
+        if rank is None:
             yield f"step {number}: {step.verb} has no place in a plan that creates a container"
-        elif _RANK[step.verb] > _RANK.get(follower.verb, len(ORDER)):
+        elif rank > (len(ORDER) if following is None else following):
             yield f"step {number}: {step.verb} must stand after {follower.verb}"
 
 

@@ -208,6 +208,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "open_device": _device,
     "allow_devices": lambda a: f"{a.size('program') // 8} instructions of eBPF",
     "run_hook": lambda a: f"{a.text('kind')} {a.text('path')}",
+    "run_hook_inside": lambda a: f"{a.text('kind')} {a.text('path')}",
     "open_init": lambda a: a.text("pid"),
     "open_namespace": lambda a: f"{_kind(a)} {a.text('path')}",
     "join_namespace": _kind,

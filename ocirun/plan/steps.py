@@ -50,35 +50,36 @@ VERBS: dict[str, tuple[int, str, str, str]] = {
     "make_symlink": (33, "init", "ss", ""),
     "make_directory": (34, "init", "su", ""),
     "make_console": (35, "init", "uuuoo", ""),
-    "pivot_root": (36, "init", "", ""),
-    "new_session": (37, "init", "", ""),
-    "take_terminal": (38, "init", "tu", ""),
-    "set_root_readonly": (39, "init", "", ""),
-    "set_readonly": (40, "init", "s", ""),
-    "set_hostname": (41, "init", "s", ""),
-    "set_domainname": (42, "init", "s", ""),
-    "set_sysctl": (43, "init", "tss", ""),
-    "readonly_path": (44, "init", "s", ""),
-    "mask_path": (45, "init", "st", ""),
-    "forbid_new_privileges": (46, "init", "", ""),
-    "enter_cwd": (47, "init", "s", ""),
-    "set_rlimit": (48, "init", "uLL", ""),
-    "own_stdio": (49, "init", "u", ""),
-    "drop_bounding": (50, "init", "L", ""),
-    "set_groups": (51, "init", "U", ""),
-    "set_ids": (52, "init", "uu", ""),
-    "set_capabilities": (53, "init", "LLL", ""),
-    "raise_ambient": (54, "init", "L", ""),
-    "set_umask": (55, "init", "i", ""),
-    "find_home": (56, "init", "u", ""),
-    "find_program": (57, "init", "ss", ""),
-    "close_descriptors": (58, "init", "u", ""),
-    "await_start": (59, "init", "tt", ""),
-    "exec": (60, "init", "SS", ""),
+    "run_hook_inside": (36, "init", "susSSub", ""),
+    "pivot_root": (37, "init", "", ""),
+    "new_session": (38, "init", "", ""),
+    "take_terminal": (39, "init", "tu", ""),
+    "set_root_readonly": (40, "init", "", ""),
+    "set_readonly": (41, "init", "s", ""),
+    "set_hostname": (42, "init", "s", ""),
+    "set_domainname": (43, "init", "s", ""),
+    "set_sysctl": (44, "init", "tss", ""),
+    "readonly_path": (45, "init", "s", ""),
+    "mask_path": (46, "init", "st", ""),
+    "forbid_new_privileges": (47, "init", "", ""),
+    "enter_cwd": (48, "init", "s", ""),
+    "set_rlimit": (49, "init", "uLL", ""),
+    "own_stdio": (50, "init", "u", ""),
+    "drop_bounding": (51, "init", "L", ""),
+    "set_groups": (52, "init", "U", ""),
+    "set_ids": (53, "init", "uu", ""),
+    "set_capabilities": (54, "init", "LLL", ""),
+    "raise_ambient": (55, "init", "L", ""),
+    "set_umask": (56, "init", "i", ""),
+    "find_home": (57, "init", "u", ""),
+    "find_program": (58, "init", "ss", ""),
+    "close_descriptors": (59, "init", "u", ""),
+    "await_start": (60, "init", "tt", ""),
+    "exec": (61, "init", "SS", ""),
 }
 
 #: Stands in the header of every plan; the helper refuses one made from another table.
-TABLE_DIGEST = b"\x40\xda\xc7\xa2\x55\x02\x12\xd3\xad\x5e\x0f\x4d\x53\xbe\x23\x12"
+TABLE_DIGEST = b"\x45\x6e\x83\xbf\xfc\xf6\x81\x41\x86\x54\xd6\xd8\x66\xbf\xb4\x1b"
 
 
 def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "") -> Step:
@@ -314,6 +315,22 @@ def make_console(
 ) -> Step:
     """Open a terminal pair of the container's devpts, size it, and `bind` its end on /dev/console."""
     return Step("make_console", (columns, rows, bind, console, terminal), pointer, why)
+
+
+def run_hook_inside(
+    *,
+    kind: str,
+    number: int,
+    path: str,
+    args: Sequence[str],
+    env: Sequence[str],
+    timeout: int,
+    state: bytes,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Run a hook in the namespaces of the container: `state`, to which the pid is added in front, is its standard input; 0 is no `timeout` (seconds)."""
+    return Step("run_hook_inside", (kind, number, path, tuple(args), tuple(env), timeout, state), pointer, why)
 
 
 def pivot_root(*, pointer: str, why: str = "") -> Step:

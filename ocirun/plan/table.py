@@ -185,6 +185,12 @@ TABLE: tuple[Verb, ...] = (
     Verb("make_console", INIT, "columns:u32 rows:u32 bind:u32 console:out terminal:out",
          "open a terminal pair of the container's devpts, size it, and `bind` its end on /dev/console",
          calls="openat2 ioctl fstat open_tree mknodat move_mount", after="attach_root"),
+    Verb("run_hook_inside", INIT,
+         "kind:str number:u32 path:str args:strs env:strs timeout:u32 state:bytes",
+         "run a hook in the namespaces of the container: `state`, to which the pid is added in front, is its "
+         "standard input; 0 is no `timeout` (seconds)",
+         calls="memfd_create write pipe2 clone setpgid dup2 close_range execve poll read wait4 kill",
+         after="clone_init", once=False),
     Verb("pivot_root", INIT, "", "make the root file system the root, and let go of the old one",
          calls="pivot_root fchdir mount umount2 chdir",
          after="attach_root mount attach make_device make_symlink make_directory make_console"),

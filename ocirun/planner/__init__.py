@@ -93,7 +93,15 @@ def _hooks(draft: Draft) -> Sequence[Step]:
         return ()
     from ocirun.planner import hooks
 
-    return hooks.outside(draft)
+    return hooks.of_create(draft)
+
+
+def _start_hooks(draft: Draft) -> Sequence[Step]:
+    if not draft.config.get("hooks"):
+        return ()
+    from ocirun.planner import hooks
+
+    return hooks.of_start(draft)
 
 
 def _joining(draft: Draft, name: str) -> Sequence[Step]:
@@ -162,5 +170,6 @@ def _inside(draft: Draft) -> list[Step]:
         *identity.umask(draft),
         *program.find_program(draft),
         *lifecycle.await_start(),
+        *_start_hooks(draft),
         *program.execute(draft),
     ]

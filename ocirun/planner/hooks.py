@@ -1,7 +1,12 @@
-"""The hooks that the host runs while the container is created; those of start and delete need no step."""
+"""The hooks that run while the container is created and started: those of the host, and those that init runs.
+
+Those after the start and at delete need no step.
+"""
 
 from __future__ import annotations
 
+from ocirun import SPEC_VERSION
+from ocirun.jsontext import dumps
 from ocirun.plan import steps
 
 TYPE_CHECKING = False
@@ -13,25 +18,69 @@ if TYPE_CHECKING:
     from ocirun.plan.model import Step
     from ocirun.planner.draft import Draft
 
+#: What a timeout can be on the wire, in seconds: 136 years.
+_LONGEST = 0xFFFFFFFF
 
-def outside(draft: Draft) -> Sequence[Step]:
-    """prestart, then createRuntime: in the runtime namespace, when all is mounted and before the root is
-    switched (config.md#createruntime-hooks; there runc runs them, too)."""
+
+def of_create(draft: Draft) -> Sequence[Step]:
+    """prestart, then createRuntime, then createContainer: when all is mounted and before the root is switched
+    (config.md#createruntime-hooks; there runc runs them, too)."""
     hooks = draft.config.get("hooks", {})
     _check(draft, "poststart", hooks.get("poststart", []))
     _check(draft, "poststop", hooks.get("poststop", []))
     return [
-        *_steps(draft, "prestart", hooks.get("prestart", [])),
-        *_steps(draft, "createRuntime", hooks.get("createRuntime", [])),
+        *_outside(draft, "prestart", hooks.get("prestart", [])),
+        *_outside(draft, "createRuntime", hooks.get("createRuntime", [])),
+        *_inside(draft, "createContainer", hooks.get("createContainer", []), "creating"),
     ]
 
 
-def _steps(draft: Draft, kind: str, hooks: Sequence[Hook]) -> list[Step]:
+def of_start(draft: Draft) -> Sequence[Step]:
+    """startContainer: by init, as it will execute the program (config.md#startcontainer-hooks)."""
+    hooks = draft.config.get("hooks", {})
+    return _inside(draft, "startContainer", hooks.get("startContainer", []), "created")
+
+
+def _outside(draft: Draft, kind: str, hooks: Sequence[Hook]) -> list[Step]:
     _check(draft, kind, hooks)
     return [
         steps.run_hook(kind=kind, number=number, path=hook["path"], pointer=f"/hooks/{kind}/{number}")
         for number, hook in enumerate(hooks)
     ]
+
+
+def _inside(draft: Draft, kind: str, hooks: Sequence[Hook], status: str) -> list[Step]:
+    _check(draft, kind, hooks)
+    state = _state(draft, status) if hooks else b""
+    return [
+        steps.run_hook_inside(
+            kind=kind,
+            number=number,
+            path=hook["path"],
+            args=hook.get("args") or [hook["path"]],
+            env=hook.get("env", ()),
+            timeout=min(hook.get("timeout", 0), _LONGEST),
+            state=state,
+            pointer=f"/hooks/{kind}/{number}",
+        )
+        for number, hook in enumerate(hooks)
+    ]
+
+
+def _state(draft: Draft, status: str) -> bytes:
+    """The state for a hook of the container (runtime.md#state) from its second member on: the first is the
+    pid, which only init knows."""
+    members: dict[str, object] = {
+        "ociVersion": SPEC_VERSION,
+        "id": draft.options.id,
+        "status": status,
+        "bundle": draft.options.bundle,
+    }
+    annotations = draft.config.get("annotations")
+    if annotations:
+        members["annotations"] = annotations
+    # half a surrogate pair stays one in JSON: a path that is no UTF-8 is passed on, byte by byte
+    return dumps(members).lstrip("{").encode("utf-8", "surrogateescape")
 
 
 def _check(draft: Draft, kind: str, hooks: Sequence[Hook]) -> None:

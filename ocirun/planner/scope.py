@@ -10,11 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TypeGuard
 
-    from ocirun_spec.types import Hooks
-
     from ocirun.planner.draft import Draft
 
-#: The hooks that are run.
+#: The hooks that the host runs.
 HOOKS = ("prestart", "createRuntime", "poststart", "poststop")
 
 #: Members of the specification that no plan has a step for, and where their part is.
@@ -40,7 +38,6 @@ REFUSED: dict[str, dict[str, str]] = {
         "zos": _ELSEWHERE,
         "freebsd": _ELSEWHERE,
     },
-    "/hooks": dict.fromkeys(("createContainer", "startContainer"), _LATER),
     "/process": dict.fromkeys(
         ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"),
         _LATER,
@@ -65,7 +62,6 @@ REFUSED: dict[str, dict[str, str]] = {
 #: Values of /linux/rootfsPropagation that ask for what init does anyhow: the root is a slave of the host's
 #: mount.
 _PROPAGATION = ("", "slave", "rslave")
-_NO_HOOKS: Hooks = {}
 _OLDEST_KERNEL = (5, 15)
 _CAP_SYS_ADMIN = 1 << 21
 
@@ -88,7 +84,6 @@ def check(draft: Draft) -> None:
 def check_process(draft: Draft) -> None:
     """Notes what is not built of the process alone, and what the host must be able to do."""
     _check_host(draft)
-    _refuse(draft, "/hooks", draft.config.get("hooks", _NO_HOOKS), REFUSED["/hooks"])
     _refuse(draft, "/process", draft.process, REFUSED["/process"])
     _refuse(draft, "/process/user", draft.user, REFUSED["/process/user"])
 

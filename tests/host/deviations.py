@@ -18,6 +18,10 @@ _OFFSETS = "may not open its timens_offsets in a user namespace"
 
 _NOT_YET = "is not built yet, and refused"
 
+_CREATE_CONTAINER = (
+    "test_create_container_hooks_run_in_the_namespaces_of_the_container_before_the_root_is_switched"
+)
+
 #: The test fails.
 DEVIATIONS: dict[str, dict[str, str]] = {
     "ocirun": {
@@ -47,6 +51,9 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_they_run_in_order_with_the_state_and_their_own_environment": "tells create's hooks created",
         "test_a_failing_hook_fails_create_which_undoes_all_and_runs_poststop[prestart]": _NO_POSTSTOP,
         "test_a_failing_hook_fails_create_which_undoes_all_and_runs_poststop[createRuntime]": _NO_POSTSTOP,
+        _CREATE_CONTAINER: "tells create's hooks created",
+        "test_start_container_hooks_run_as_the_program_will_and_before_it": "tells starting",
+        "test_a_failing_create_container_hook_fails_create_which_undoes_all_and_runs_poststop": _NO_POSTSTOP,
         "test_an_unknown_capability_is_a_warning": "refuses an unknown capability",
         "test_a_mount_of_the_default_config_is_what_it_says[/sys/fs/cgroup]": "adds nosymfollow",
         **{

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from ocirun_spec.types import Hooks
 
 from ocirun.features import features
 from ocirun.planner import plan
@@ -56,12 +57,19 @@ def test_every_mount_option_is_planned(option: str) -> None:
 
 def test_every_namespace_and_capability_is_planned() -> None:
     namespaces = [{"type": name} for name in _linux()["namespaces"]]
-    assert plan(asking("/linux/namespaces", namespaces), cases.a_host(), cases.options()).steps
+    config = asking("/linux/namespaces", namespaces)
+    mapping: Any = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    config["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
+    assert plan(config, cases.a_host(), cases.options()).steps
     sets = {"bounding": _linux()["capabilities"]}
     planned = plan(asking("/process/capabilities", sets), cases.a_host(), cases.options())
     assert planned.warnings == ()
 
 
-def test_every_hook_is_one_that_scope_lets_pass() -> None:
-    told: Any = features()["hooks"]
-    assert not {*told} & {*REFUSED["/hooks"]}
+@pytest.mark.parametrize("kind", cast("list[str]", features()["hooks"]))
+def test_every_hook_is_planned_and_all_are_told(kind: str) -> None:
+    hook: Any = [{"path": "/bin/true"}]
+    config = cases.config()
+    config["hooks"] = cast("Any", {kind: hook})
+    assert plan(config, cases.a_host(), cases.options()).steps
+    assert cast("list[str]", features()["hooks"]) == [*Hooks.__annotations__]
