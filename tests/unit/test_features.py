@@ -57,8 +57,8 @@ def test_every_mount_option_is_planned(option: str) -> None:
 
 def test_every_namespace_and_capability_is_planned() -> None:
     namespaces = [{"type": name} for name in _linux()["namespaces"]]
-    config = asking("/linux/namespaces", namespaces)
-    mapping: Any = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    config: Any = asking("/linux/namespaces", namespaces)
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     config["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
     assert plan(config, cases.a_host(), cases.options()).steps
     sets = {"bounding": _linux()["capabilities"]}
