@@ -26,6 +26,7 @@ def options_of(invocation: Invocation, reporter: Reporter, *, foreground: bool =
         pid_file=invocation.text("pid-file"),
         pidfd_socket=invocation.text("pidfd-socket"),
         new_keyring=not invocation.switch("no-new-keyring"),
+        pivot=not invocation.switch("no-pivot"),
         preserve_fds=invocation.number("preserve-fds"),
         foreground=foreground,
         warn=reporter.warn,

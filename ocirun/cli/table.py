@@ -158,7 +158,7 @@ _CREATE: tuple[Flag, ...] = (
     Flag("pid-file", "write the process id of the container into this file", value="PATH"),
     Flag("preserve-fds", "pass N more descriptors, from 3 upward", value="N", default="0", number=True),
     Flag("pidfd-socket", "a Unix socket that receives a pidfd of the container", value="PATH"),
-    Flag("no-pivot", "enter the root without pivot_root(2)", unbuilt=("true",)),
+    Flag("no-pivot", "enter the root by chroot(2), for an initramfs: the old root stays below"),
     Flag("no-new-keyring", "keep the session keyring of the caller"),
 )
 
@@ -219,7 +219,7 @@ COMMANDS: tuple[Command, ...] = (
         " file system in the directory `rootfs`.",
         flags=(
             Flag("bundle", "the directory to write to", value="DIR", short="b", default="."),
-            Flag("rootless", "a config.json for anybody but root", unbuilt=("true",)),
+            Flag("rootless", "one for a user namespace in which the caller is root"),
         ),
     ),
     Command(
@@ -233,7 +233,7 @@ COMMANDS: tuple[Command, ...] = (
             *_CREATE,
             Flag("detach", "do not wait, and do not delete", short="d"),
             Flag("keep", "do not delete the container when its program has ended"),
-            Flag("no-subreaper", "do not adopt orphans of the container", unbuilt=("true",)),
+            Flag("no-subreaper", "do not adopt orphans of the container, as always", hidden=True),
         ),
     ),
     Command(

@@ -48,6 +48,7 @@ class CreateOptions:
         "new_keyring",
         "pid_file",
         "pidfd_socket",
+        "pivot",
         "preserve_fds",
         "rootfs",
         "stdio",
@@ -64,6 +65,7 @@ class CreateOptions:
         preserve_fds: int = 0,
         foreground: bool = False,
         new_keyring: bool = True,
+        pivot: bool = True,
         stdio: tuple[int, int, int] | None = None,
         rootfs: Sequence[RootMount] = (),
         warn: Callable[[Fault], None] | None = None,
@@ -73,6 +75,7 @@ class CreateOptions:
         self.pid_file = pid_file
         self.pidfd_socket = pidfd_socket
         self.new_keyring = new_keyring
+        self.pivot = pivot
         self.preserve_fds = preserve_fds
         self.foreground = foreground
         self.stdio = stdio
@@ -148,6 +151,7 @@ def _plan(document: Document, container: str, directory: str, options: CreateOpt
         foreground_terminal=options.foreground,
         preserve_fds=options.preserve_fds,
         new_keyring=options.new_keyring,
+        pivot=options.pivot,
         rootfs=options.rootfs,
     )
     try:

@@ -98,7 +98,7 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         run_run_hook_inside(&args->run_hook_inside);
         return;
     case VERB_PIVOT_ROOT:
-        run_pivot_root();
+        run_pivot_root(&args->pivot_root);
         return;
     case VERB_NEW_SESSION:
         run_new_session();

@@ -236,11 +236,26 @@ void run_attach_root(const struct attach_root_args *args) {
     helper.slots[args->root] = -1;
 }
 
-void run_pivot_root(void) {
-    int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+/* In an initramfs the old root cannot be let go of, and whoever may chroot gets there.  A procfs that is seen
+ * whole would allow a user namespace of the container to mount another one without our masks. */
+static void stay_in_root(int old) {
+    static const char *const names[] = {"proc", "sys"};
 
-    if (old < 0)
-        fail_errno("open", "/");
+    if (fchdir(old) < 0)
+        fail_errno("fchdir", "the old root");
+    for (int i = 0; i < 2; i++) {
+        while (!umount2(names[i], MNT_DETACH | UMOUNT_NOFOLLOW))
+            continue;
+        if (errno != EINVAL && errno != ENOENT)
+            fail_errno("umount2", names[i]);
+    }
+    if (fchdir(helper.root) < 0)
+        fail_errno("fchdir", "root");
+    if (chroot(".") < 0)
+        fail_errno("chroot", "root");
+}
+
+static void swap_roots(int old) {
     if (fchdir(helper.root) < 0)
         fail_errno("fchdir", "root");
     if (syscall(SYS_pivot_root, ".", ".") < 0)
@@ -253,6 +268,17 @@ void run_pivot_root(void) {
         fail_errno("mount", "the old root");
     if (umount2(".", MNT_DETACH) < 0)
         fail_errno("umount2", "the old root");
+}
+
+void run_pivot_root(const struct pivot_root_args *args) {
+    int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (old < 0)
+        fail_errno("open", "/");
+    if (args->stay)
+        stay_in_root(old);
+    else
+        swap_roots(old);
     if (chdir("/") < 0)
         fail_errno("chdir", "/");
     close_fd(old);

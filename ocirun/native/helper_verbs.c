@@ -168,7 +168,7 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_u32(wire, &args->run_hook_inside.timeout) &&
                wire_bytes(wire, &args->run_hook_inside.state) && wire_at_end(wire);
     case VERB_PIVOT_ROOT:
-        return wire_at_end(wire);
+        return wire_u32(wire, &args->pivot_root.stay) && wire_at_end(wire);
     case VERB_NEW_SESSION:
         return wire_at_end(wire);
     case VERB_TAKE_TERMINAL:

@@ -8,7 +8,7 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\x45\x6e\x83\xbf\xfc\xf6\x81\x41\x86\x54\xd6\xd8\x66\xbf\xb4\x1b"
+#define TABLE_DIGEST "\xbb\x20\x98\x24\xe7\x13\x1f\x45\x70\x3c\xfe\x10\x25\x3c\x3b\xdb"
 
 enum verb {
     VERB_MEET = 1,
@@ -250,6 +250,10 @@ struct run_hook_inside_args {
     struct wire_bytes state;
 };
 
+struct pivot_root_args {
+    uint32_t stay;
+};
+
 struct take_terminal_args {
     uint32_t terminal;
     uint32_t owner;
@@ -377,6 +381,7 @@ union verb_args {
     struct make_directory_args make_directory;
     struct make_console_args make_console;
     struct run_hook_inside_args run_hook_inside;
+    struct pivot_root_args pivot_root;
     struct take_terminal_args take_terminal;
     struct set_readonly_args set_readonly;
     struct set_hostname_args set_hostname;
@@ -438,7 +443,7 @@ void run_make_symlink(const struct make_symlink_args *args);
 void run_make_directory(const struct make_directory_args *args);
 void run_make_console(const struct make_console_args *args);
 void run_run_hook_inside(const struct run_hook_inside_args *args);
-void run_pivot_root(void);
+void run_pivot_root(const struct pivot_root_args *args);
 void run_new_session(void);
 void run_take_terminal(const struct take_terminal_args *args);
 void run_set_root_readonly(void);

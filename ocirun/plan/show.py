@@ -207,6 +207,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "attach_root": lambda a: _with(a.text("root"), _both(a)),
     "open_device": _device,
     "allow_devices": lambda a: f"{a.size('program') // 8} instructions of eBPF",
+    "pivot_root": lambda a: "staying above the old one" if a.number("stay") else "",
     "run_hook": lambda a: f"{a.text('kind')} {a.text('path')}",
     "run_hook_inside": lambda a: f"{a.text('kind')} {a.text('path')}",
     "open_init": lambda a: a.text("pid"),

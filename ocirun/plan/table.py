@@ -191,8 +191,10 @@ TABLE: tuple[Verb, ...] = (
          "standard input; 0 is no `timeout` (seconds)",
          calls="memfd_create write pipe2 clone setpgid dup2 close_range execve poll read wait4 kill",
          after="clone_init", once=False),
-    Verb("pivot_root", INIT, "", "make the root file system the root, and let go of the old one",
-         calls="pivot_root fchdir mount umount2 chdir",
+    Verb("pivot_root", INIT, "stay:u32",
+         "make the root file system the root, and let go of the old one; with `stay`, for an initramfs that "
+         "has no pivot_root, the old one stays below, without its procfs and sysfs",
+         calls="pivot_root fchdir mount umount2 chroot chdir",
          after="attach_root mount attach make_device make_symlink make_directory make_console"),
     Verb("new_session", INIT, "", "start a session of its own, without a controlling terminal",
          calls="setsid", after="pivot_root"),

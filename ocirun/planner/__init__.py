@@ -83,7 +83,7 @@ def _outside_and_root(draft: Draft) -> list[Step]:
         *program.make_cwd(draft),
         *console.make(draft),
         *_hooks(draft),
-        *root.pivot(),
+        *root.pivot(draft),
     ]
 
 

@@ -34,6 +34,7 @@ class Options:
         "foreground_terminal",
         "id",
         "new_keyring",
+        "pivot",
         "preserve_fds",
         "rootfs",
         "state_directory",
@@ -49,6 +50,7 @@ class Options:
         foreground_terminal: bool = False,
         preserve_fds: int = 0,
         new_keyring: bool = True,
+        pivot: bool = True,
         rootfs: Sequence[RootMount] = (),
     ) -> None:
         self.id = container
@@ -58,6 +60,7 @@ class Options:
         self.foreground_terminal = foreground_terminal
         self.preserve_fds = preserve_fds
         self.new_keyring = new_keyring
+        self.pivot = pivot
         self.rootfs = rootfs
 
 

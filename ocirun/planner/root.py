@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocirun.plan import steps
 from ocirun.plan.model import ASKED, DEFAULT, LIFECYCLE
+from ocirun.planner.namespaces import is_new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +46,17 @@ def attach(draft: Draft) -> Sequence[Step]:
     )
 
 
-def pivot() -> Sequence[Step]:
+def pivot(draft: Draft) -> Sequence[Step]:
     """The switch of the root."""
-    return (steps.pivot_root(pointer="", why=LIFECYCLE),)
+    stay = not draft.options.pivot
+    if stay and is_new(draft, "user"):
+        draft.fault(
+            "/linux/namespaces",
+            None,
+            "must not have a user namespace without pivot_root: what is mounted on the old root cannot be "
+            "taken away from there",
+        )
+    return (steps.pivot_root(stay=int(stay), pointer="", why=LIFECYCLE),)
 
 
 def readonly(draft: Draft) -> Sequence[Step]:

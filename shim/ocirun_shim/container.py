@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ocirun_shim.events import Publisher
     from ocirun_shim.handover import Parcel
     from ocirun_shim.loop import Job, Loop
+    from ocirun_shim.options import Options
     from ocirun_shim.processes import Exit, SavedProcess
     from ocirun_shim.stdio import Stdio
 
@@ -98,8 +99,8 @@ class Container:
 
     # -- init ------------------------------------------------------------------------------------------------
 
-    def create(self, rootfs: Sequence[RootMount], done: Done) -> None:
-        """Creates it from its bundle, up to the point where its program waits for ``start``."""
+    def create(self, asked: Options, rootfs: Sequence[RootMount], done: Done) -> None:
+        """Creates it from its bundle, as ``asked``, up to the point where its program waits for ``start``."""
         init = self.init
         init.stdio = open_stdio(self._loop, init.streams, uid=self.owner[0], gid=self.owner[1])
         options = CreateOptions(
@@ -107,6 +108,8 @@ class Container:
             foreground=init.streams.terminal,
             stdio=_descriptors(init.stdio),
             rootfs=rootfs,
+            pivot=asked.pivot,
+            new_keyring=asked.new_keyring,
             warn=lambda fault: log.warning(f"{self.id}: {fault.render('config.json')}"),
         )
 

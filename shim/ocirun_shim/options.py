@@ -33,13 +33,23 @@ RECORD = "ocirun.json"
 
 class Options:
     """The options of a create: ``root`` is "" for the usual place of the state; ``owner`` is the user and the
-    group that the pipes of the container belong to, -1 for ours."""
+    group that the pipes of the container belong to, -1 for ours; ``pivot`` and ``new_keyring`` are what the
+    flags of `ocirun create` say."""
 
-    __slots__ = ("owner", "root")
+    __slots__ = ("new_keyring", "owner", "pivot", "root")
 
-    def __init__(self, root: str = "", owner: tuple[int, int] = (-1, -1)) -> None:
+    def __init__(
+        self,
+        root: str = "",
+        owner: tuple[int, int] = (-1, -1),
+        *,
+        pivot: bool = True,
+        new_keyring: bool = True,
+    ) -> None:
         self.root = root
         self.owner = owner
+        self.pivot = pivot
+        self.new_keyring = new_keyring
 
 
 def read(packed: Any) -> Options:
@@ -70,7 +80,7 @@ def _runc_options(value: bytes) -> Options:
             codes.INVALID_ARGUMENT, f"the options name the root {asked.root!r}: no path has a null byte"
         )
     owner = (asked.io_uid or -1, asked.io_gid or -1)
-    return Options(asked.root, owner)
+    return Options(asked.root, owner, pivot=not asked.no_pivot_root, new_keyring=not asked.no_new_keyring)
 
 
 def _decode(kind: type[M], value: bytes) -> M:

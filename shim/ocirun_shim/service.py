@@ -205,7 +205,7 @@ class TaskService:
                 self._remove(container, one)
 
         try:
-            container.create(options.root_mounts(request.rootfs), created)
+            container.create(asked, options.root_mounts(request.rootfs), created)
         except Exception:
             self._creating.pop(request.id, None)
             raise

@@ -103,7 +103,7 @@ def mounts() -> list[Step]:
 def end(args: Sequence[str], env: Sequence[str] = ("PATH=/bin",), before: Sequence[Step] = ()) -> list[Step]:
     """From pivot_root to exec."""
     return [
-        verb.pivot_root(pointer=""),
+        verb.pivot_root(stay=0, pointer=""),
         *before,
         verb.find_program(name=args[0], search="/bin", pointer="/process/args"),
         verb.close_descriptors(preserve=0, pointer=""),

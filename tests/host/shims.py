@@ -141,7 +141,12 @@ def woken(container: str) -> Generator[int]:
 
 def workers(shim: int) -> list[int]:
     """The worker of a shim, as a list: it has none while it rests."""
-    return [pid for pid in processes("ocirun-worker") if observe.status(pid)["PPid"] == str(shim)]
+    found: list[int] = []
+    for pid in processes("ocirun-worker"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if observe.status(pid)["PPid"] == str(shim):
+                found.append(pid)
+    return found
 
 
 def private_memory(pid: int) -> int:

@@ -136,6 +136,38 @@ def test_spec_writes_the_default_and_never_over_another(
     assert config.read_text() == text
 
 
+def test_spec_rootless_is_for_the_caller_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    assert execute(["spec", "--rootless", "--bundle", str(tmp_path)]) == 0
+    monkeypatch.undo()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["linux"]["uidMappings"] == [{"containerID": 0, "hostID": 1234, "size": 1}]
+    assert {one["type"] for one in config["linux"]["namespaces"]} == {
+        "pid", "ipc", "uts", "mount", "cgroup", "user"
+    }  # fmt: skip
+    assert "gid=5" not in (tmp_path / "config.json").read_text()
+    (tmp_path / "rootfs").mkdir()
+    assert execute(["validate", "-b", str(tmp_path)]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_the_rootless_one_is_that_of_runc(tmp_path: Path) -> None:
+    runc = peers.peer("runc")
+    if runc is None:
+        pytest.skip(peers.reason("runc"))
+    for name, command in (("a", [str(runc), "spec", "--rootless"]), ("b", [])):
+        (tmp_path / name).mkdir()
+        if command:
+            subprocess.run(command, cwd=tmp_path / name, check=True)
+    assert execute(["spec", "--rootless", "-b", str(tmp_path / "b")]) == 0
+    theirs, ours = (json.loads((tmp_path / name / "config.json").read_text()) for name in "ab")
+    assert ours["mounts"] == theirs["mounts"]
+    for member in ("uidMappings", "gidMappings", "resources"):
+        assert ours["linux"].get(member) == theirs["linux"].get(member)
+
+
 def test_spec_says_why_it_cannot_write(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert execute(["spec", "-b", str(tmp_path / "none")]) == 1
     assert "none/config.json: No such file or directory" in capfd.readouterr().err

@@ -109,7 +109,8 @@ def test_only_calls_that_any_filter_admits_may_follow_it(monkeypatch: pytest.Mon
 def test_the_order_names_every_verb_that_creates() -> None:
     undoing = {"meet", "kill_cgroup", "remove_cgroup"}
 
-    assert {name for names in ORDER for name in names} == {verb.name for verb in TABLE} - undoing
+    named = {name.partition(" ")[0] for names in ORDER for name in names}  # a hook has a place by its kind
+    assert named == {verb.name for verb in TABLE} - undoing
 
 
 def test_the_order_agrees_with_the_table() -> None:
