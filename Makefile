@@ -5,16 +5,22 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 
 # What the programs, the tests and the demonstration need from Debian: headers and a compiler for the helper and
-# for python-prctl, and a busybox that runs in an empty root.  The tests fetch runc and crun with mmdebstrap.
-COMMANDS := gcc musl-gcc busybox ip mmdebstrap git
-PACKAGES := python3 python3-venv python3-dev gcc libc6-dev musl-tools libcap-dev busybox-static iproute2 mmdebstrap git
+# for python-prctl, the static library of Python for the launcher (it comes with the headers), the library that
+# compiles seccomp profiles, and a busybox that runs in an empty root.  The tests fetch runc, crun and a whole
+# machine with mmdebstrap.
+COMMANDS := gcc musl-gcc busybox ip mmdebstrap mke2fs git
+PACKAGES := python3 python3-venv python3-dev gcc libc6-dev musl-tools libcap-dev libseccomp2 busybox-static iproute2 mmdebstrap e2fsprogs git
 
-NATIVE  := $(filter-out %/build_id.py,$(wildcard ocirun/native/*.c ocirun/native/*.h ocirun/native/*.py))
+NATIVE  := $(filter-out %/build_id.py,$(wildcard ocirun/native/*.c ocirun/native/*.h ocirun/native/*.ld ocirun/native/*.py))
+# Frozen into the launcher, which runs no code of it that is older than its source.
+FROZEN  := $(filter-out $(NATIVE) %/build_id.py,$(shell find ocirun spec/ocirun_spec -name '*.py'))
 HELPER  := ocirun/native/bin/ocirun-helper
 PROGRAMS := ocirun/native/bin/ocirun ocirun/native/bin/containerd-shim-ocirun-v2
-COMPILE := $(PY) ocirun/native/build.py && install -m 755 $(PROGRAMS) $(VENV)/bin
+NEW     := $(VENV)/bin/.new
+# Renamed into their place: an engine may execute them at any moment.
+COMPILE := $(PY) ocirun/native/build.py && install -D -m 755 -t $(NEW) $(PROGRAMS) && mv $(NEW)/* $(VENV)/bin && rmdir $(NEW)
 
-.PHONY: help setup demo test bench-shim build lint fmt generate clean
+.PHONY: help setup demo test proof suite bench bench-shim smallest build lint fmt generate clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -28,8 +34,23 @@ demo: setup ## Run a container with a network of its own, show its plan, and a b
 test: setup ## Run every test, the checks of style and types among them
 	$(VENV)/bin/pytest -n auto
 
+proof: setup ## Run the host tests by python3 in place of the core, and in an emulated machine; takes long
+	@command -v qemu-system-x86_64 >/dev/null || apt-get install -q -y --no-install-recommends qemu-system-x86
+	OCIRUN_LAUNCHER=exec $(VENV)/bin/pytest -n auto tests/host
+	$(VENV)/bin/pytest -n 2 -m proof tests/vm
+
+suite: setup ## Run the official validation suite with ocirun, runc and crun, and write docs/validation.md
+	@command -v qemu-system-x86_64 >/dev/null || apt-get install -q -y --no-install-recommends qemu-system-x86
+	$(PY) -m conformance.suite --write
+
+bench: setup ## Compare the commands with runc and crun, and write docs/bench.md
+	$(PY) -m conformance.bench --write
+
 bench-shim: setup ## Compare the shim with containerd-shim-runc-v2, and write docs/bench-shim.md
 	$(PY) -m conformance.bench_shim --write
+
+smallest: setup ## Find the smallest limit of memory of each runtime, and write docs/smallest.md
+	$(PY) -m conformance.smallest --write
 
 build: setup ## Compile the native programs again
 	$(COMPILE)
@@ -47,7 +68,9 @@ generate: $(VENV)/.installed ## Write the generated files again: the reader, the
 	$(PY) -m ocirun.plan.generate
 	$(PY) -m ocirun_shim.generate
 	$(PY) -m ocirun_spec.ledger --write
+	$(PY) -m ocirun_spec.attacks --write
 	$(PY) -m ocirun.cli.generate
+	$(PY) -m ocirun.cli.generate_errors
 
 clean: ## Remove everything that setup and the tests made in this directory
 	rm -rf $(VENV) ocirun/native/bin ocirun/native/build_id.py build dist .hypothesis .*_cache
@@ -57,6 +80,7 @@ $(VENV)/.packages: Makefile
 	@set -e; missing=; \
 	for command in $(COMMANDS); do command -v $$command >/dev/null || missing=1; done; \
 	for file in /usr/include/sys/capability.h /usr/include/linux/sched.h; do [ -e $$file ] || missing=1; done; \
+	ldconfig -p | grep -q 'libseccomp\.so\.2' || missing=1; \
 	$(PYTHON) -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' \
 		2>/dev/null || missing=1; \
 	if [ -n "$$missing" ]; then \
@@ -74,5 +98,5 @@ $(VENV)/.installed: pyproject.toml ocirun/native/build.py | $(VENV)/.made
 	$(PY) -m pip install --quiet -e '.[dev]'
 	@touch $@ $(HELPER)
 
-$(HELPER): $(NATIVE) $(VENV)/.installed
+$(HELPER): $(NATIVE) $(FROZEN) $(VENV)/.installed
 	$(COMPILE)

@@ -1,6 +1,7 @@
-"""containerd as the peers are had (conformance.peers): fetched from Debian, never installed, never committed.
+"""The engines as the peers are had (conformance.peers): fetched from Debian, never installed nor committed.
 
-sid's is the one that scenes are played with.  The older suites' speak version 2 of the shim protocol only.
+sid's are the ones that scenes are played with.  The containerd of older suites speaks version 2 of the shim
+protocol only.
 
 ``python -m conformance.engines`` fetches all of them and prints what it has.
 """
@@ -34,6 +35,49 @@ class Engine:
     programs: Path
     ctr: Path
     version: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """dockerd and its client in ``programs``; the extensions of its iptables in ``xtables``."""
+
+    programs: Path
+    xtables: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Podman:
+    """podman, with its monitor and its network in ``programs``."""
+
+    programs: Path
+
+
+_DOCKER = Kit(
+    name="docker-sid",
+    suite="sid",
+    packages=("docker.io", "docker-cli", "iptables"),
+    programs=("dockerd", "docker", "docker-proxy", "xtables-nft-multi"),
+)
+_PODMAN = Kit(
+    name="podman-sid",
+    suite="sid",
+    packages=("podman", "conmon", "netavark", "nftables"),
+    programs=("podman", "conmon", "netavark", "nft"),
+)
+
+
+@functools.cache
+def docker() -> Docker:
+    """Sid's Docker, fetched when needed; raises PeerError."""
+    kit = fetched(_DOCKER)
+    (xtables,) = (kit / "root/usr/lib").glob("*-linux-gnu*/xtables")
+    return Docker(kit / "bin", xtables)
+
+
+@functools.cache
+def podman() -> Podman:
+    """Sid's Podman, fetched when needed; raises PeerError."""
+    return Podman(fetched(_PODMAN) / "bin")
 
 
 def engine(suite: str = SUITES[0]) -> Engine | None:
@@ -78,7 +122,7 @@ def _version(program: Path) -> tuple[int, ...]:
 
 
 def main() -> int:
-    """Prints suite, version and place of every containerd; 1 when one cannot be had."""
+    """Prints the place of every engine; 1 when one cannot be had."""
     missing = 0
     for suite in SUITES:
         found = engine(suite)
@@ -87,6 +131,12 @@ def main() -> int:
             print(f"{suite}: {reason(suite)}")
         else:
             print(f"{suite} {'.'.join(map(str, found.version))} {found.programs}")
+    for name, find in (("docker", docker), ("podman", podman)):
+        try:
+            print(f"{name} {find().programs}")
+        except PeerError as error:
+            missing = 1
+            print(f"{name}: {error}")
     return missing
 
 

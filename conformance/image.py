@@ -13,6 +13,7 @@ from pathlib import Path
 BUSYBOX = Path("/bin/busybox")
 #: The name that an import gives it.
 IMAGE = "docker.io/library/scene:latest"
+SHORT = "scene:latest"
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "run", "sys", "var")
@@ -50,8 +51,27 @@ def write_image(archive: Path, busybox: Path = BUSYBOX) -> None:
     with tarfile.open(archive, "w") as tar:
         _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(tar, "index.json", _json({"schemaVersion": 2, "manifests": [entry]}))
+        _add(tar, "manifest.json", _json([_archived(config, layer)]))
         for blob in (layer, config, manifest):
-            _add(tar, f"blobs/{_digest(blob).replace(':', '/')}", blob)
+            _add(tar, _place(blob), blob)
+
+
+def _archived(config: bytes, layer: bytes) -> dict[str, object]:
+    """The entry of manifest.json, which ``docker load`` wants where dockerd keeps the images itself."""
+    return {"Config": _place(config), "RepoTags": [SHORT], "Layers": [_place(layer)]}
+
+
+def _place(blob: bytes) -> str:
+    return f"blobs/{_digest(blob).replace(':', '/')}"
+
+
+def unpack_root(rootfs: Path, busybox: Path = BUSYBOX) -> None:
+    """Makes the root file system of the image in a new directory ``rootfs``; raises OSError."""
+    rootfs.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(_layer(busybox))) as tar:
+        # an attribute, for Debian 12's tarfile knows no argument of that name
+        tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
+        tar.extractall(rootfs)  # noqa: S202 - written above, by us
 
 
 def _layer(busybox: Path) -> bytes:

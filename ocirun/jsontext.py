@@ -1,67 +1,26 @@
 """JSON text (RFC 8259) without the json package, which costs more to import than ``create`` takes.
 
-The scanner and the encoder are those of CPython's C accelerator; what json.decoder and json.encoder add
-around them is what stands here.  config.json has a reader of its own that knows places and duplicate members.
+config.json has a reader of its own around the same scanner: it knows places and duplicate members.
 """
 
 from __future__ import annotations
 
-import _json
+from ocirun.jsonscan import scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import TypeGuard
 
-_BLANK = " \t\n\r"
-
-
-class _Rules:
-    """What the scanner of C wants to be told: the attributes of a json.JSONDecoder."""
-
-    strict = True
-    object_hook = None
-    object_pairs_hook = None
-    parse_float = float
-    parse_int = int
-
-    @staticmethod
-    def parse_constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-
-def _refuse(value: object) -> object:
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-if TYPE_CHECKING:
-
-    def _scan(_text: str, _index: int) -> tuple[object, int]: ...
-    def _encode(_value: object, _level: int) -> Iterable[str]: ...
-else:
-    _scan = _json.make_scanner(_Rules)
-    _encode = _json.make_encoder(
-        None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, False
-    )
+_ESCAPED = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_INFINITE = float("inf")
 
 
 def loads(text: str | bytes) -> object:
     """The value of a JSON text; raises ValueError for anything else, NaN and infinities too."""
-    if isinstance(text, bytes):
-        text = text.decode()
-    start = len(text) - len(text.lstrip(_BLANK))
     try:
-        value, end = _scan(text, start)
-    except StopIteration as stop:
-        raise ValueError(f"a JSON value is missing at character {stop.value}") from None
+        return scan(text.decode() if isinstance(text, bytes) else text)[0]
     except RecursionError:
         raise ValueError("the JSON text is nested too deeply") from None
-    except SystemError:  # to raise its error the scanner wants json.decoder, which is not loaded
-        raise ValueError("this is no JSON text") from None
-    rest = text[end:].strip(_BLANK)
-    if rest:
-        raise ValueError(f"more text follows the JSON value: {rest[:20]!r}")
-    return value
 
 
 def dumps(value: object, indent: int | str = 0) -> str:
@@ -74,13 +33,22 @@ def dumps(value: object, indent: int | str = 0) -> str:
     """
     step = " " * indent if isinstance(indent, int) else indent
     try:
-        return _lay_out(value, "\n", step) if step else "".join(_encode(value, 0))
+        return _lay_out(value, "\n", step) if step else _compact(value)
     except RecursionError:
         raise ValueError("the value is nested too deeply for JSON") from None
 
 
+def _compact(value: object) -> str:
+    if _is_object(value):
+        members = [f"{_key(key)}:{_compact(item)}" for key, item in value.items()]
+        return "{" + ",".join(members) + "}"
+    if _is_array(value):
+        return "[" + ",".join([_compact(item) for item in value]) + "]"
+    return _scalar(value)
+
+
 def _lay_out(value: object, newline: str, step: str) -> str:
-    # Empty ones stay on their line; everything that is no container is the encoder's business.
+    # Empty ones stay on their line.
     inner = newline + step
     if _is_object(value) and value:
         members = [f"{_key(key)}: {_lay_out(item, inner, step)}" for key, item in value.items()]
@@ -89,7 +57,7 @@ def _lay_out(value: object, newline: str, step: str) -> str:
         return (
             "[" + inner + ("," + inner).join([_lay_out(item, inner, step) for item in value]) + newline + "]"
         )
-    return "".join(_encode(value, 0))
+    return _compact(value)
 
 
 def _is_object(value: object) -> TypeGuard[dict[object, object]]:
@@ -101,6 +69,36 @@ def _is_array(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
 
 
 def _key(key: object) -> str:
-    # The encoder knows which keys have a form as text, and says so when there is none.
-    member = "".join(_encode({key: 0}, 0))
-    return member[1:-3]
+    return _string(key if isinstance(key, str) else _scalar(key))
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, str):
+        return _string(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if not isinstance(value, float):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    if value != value or value in (_INFINITE, -_INFINITE):  # noqa: PLR0124 - that is how NaN is told
+        raise ValueError("JSON has finite numbers only")
+    return float.__repr__(value)
+
+
+def _string(text: str) -> str:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return '"' + "".join([_ESCAPED.get(each) or _ascii(each) for each in text]) + '"'
+
+
+def _ascii(character: str) -> str:
+    code = ord(character)
+    if " " <= character <= "~":
+        return character
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance import inside
 from conformance.bench_shim import report
-from conformance.bench_shim.candidates import NAMES, MissingPeerError, candidates, facts, make_root
+from conformance.bench_shim.candidates import NAMES, MissingPeerError, candidates, facts
 from conformance.bench_shim.driver import Place, cycle, whole
 from conformance.bench_shim.events import Events
 from conformance.bench_shim.memory import measure
+from conformance.figures import Samples
+from conformance.image import unpack_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conformance.bench_shim.candidates import Candidate
     from conformance.bench_shim.driver import Driven
-
-    Section = dict[str, dict[str, list[float]]]
 
 _CLIENTS = 4
 #: How often the rate and the memory are taken; the whole stays below three minutes.
@@ -46,14 +44,13 @@ class Bench:
             one for one in candidates() if one.name in wanted.candidates or not wanted.candidates
         ]
         self.facts = facts(self.candidates)
-        make_root(top / "rootfs")
+        unpack_root(top / "rootfs")
         self.events = Events(top / "events.sock")
         self._places = {one.name: Place(top, one) for one in self.candidates}
-        self.samples: dict[str, Section] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+        self.samples = Samples()
 
     def _note(self, section: str, candidate: Candidate, figures: dict[str, float]) -> None:
-        for name, figure in figures.items():
-            self.samples[section][candidate.name][name].append(figure)
+        self.samples.note(section, candidate.name, figures)
 
     def _in_turn(self, rounds: int, what: Callable[[Candidate, Place], None]) -> None:
         for _ in range(rounds):
@@ -151,10 +148,7 @@ def main() -> int:
     """Gives the exit status."""
     wanted = _arguments()
     if not wanted.inside:
-        namespaces = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--")
-        ourselves = (sys.executable, "-m", "conformance.bench_shim", "--inside", *sys.argv[1:])
-        first = (sys.executable, "-I", "-S", inside.__file__)
-        return subprocess.run((*namespaces, *first, *ourselves), check=False).returncode
+        return inside.run(sys.executable, "-m", "conformance.bench_shim", "--inside", *sys.argv[1:])
     try:
         with tempfile.TemporaryDirectory(dir="/run") as top:
             bench = Bench(Path(top), wanted)
@@ -166,8 +160,7 @@ def main() -> int:
 
 
 def _tell(bench: Bench, wanted: argparse.Namespace) -> int:
-    sections = {name: report.summaries(found) for name, found in bench.samples.items()}
-    text = json.dumps({"facts": bench.facts, "sections": sections}, indent=1) + "\n"
+    text = json.dumps({"facts": bench.facts, "sections": bench.samples.summaries()}, indent=1) + "\n"
     if wanted.only or wanted.candidates:
         sys.stdout.write(text)
         return 0

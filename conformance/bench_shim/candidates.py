@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,7 +11,7 @@ from pathlib import Path
 from google.protobuf.any_pb2 import Any
 from ocirun_shim.messages.runc_options_pb2 import Options
 
-from conformance import engines, peers
+from conformance import engines, machine, peers
 
 OURS = "ocirun"
 #: What the bars are fractions of.
@@ -67,29 +64,19 @@ def candidates() -> list[Candidate]:
 
 def facts(found: list[Candidate]) -> dict[str, str]:
     """What stands beside every figure: versions, and the machine as it is now."""
-    told = {one.name: _version(one) for one in found}
-    told["Python"] = platform.python_version()
-    told["Linux"] = platform.release()
-    told["processors"] = str(len(_processors()))
-    told["load average before"] = f"{os.getloadavg()[0]:.2f}"
-    return told
+    return {one.name: _version(one) for one in found} | machine.facts()
 
 
 def _version(candidate: Candidate) -> str:
     shim = _first("Version:", (str(candidate.program), "-v"))
     if candidate.runtime is None:
         return shim
-    words = subprocess.run((candidate.runtime, "--version"), capture_output=True, text=True, check=True)
-    return f"shim of containerd {shim}, {' '.join(words.stdout.split()[:3])}"
+    return f"shim of containerd {shim}, {machine.version(candidate.runtime)}"
 
 
 def _first(label: str, command: tuple[str, ...]) -> str:
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return next((line.partition(label)[2].strip() for line in lines if label in line), "?")
-
-
-def _processors() -> list[str]:
-    return [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")]
 
 
 def write_bundle(bundle: Path, rootfs: Path, group: str, *args: str) -> None:
@@ -113,12 +100,3 @@ def write_bundle(bundle: Path, rootfs: Path, group: str, *args: str) -> None:
         "annotations": {_GROUP: group} if group else {},
     }
     (bundle / "config.json").write_text(json.dumps(config))
-
-
-def make_root(rootfs: Path) -> None:
-    """A root file system with a static busybox."""
-    for name in ("bin", "dev", "proc", "sys"):
-        (rootfs / name).mkdir(parents=True)
-    shutil.copy2("/bin/busybox", rootfs / "bin/busybox")
-    for applet in ("sleep", "true"):
-        (rootfs / "bin" / applet).symlink_to("busybox")

@@ -10,7 +10,6 @@ import select
 import signal
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from ocirun_shim.messages import task_pb2 as pb
 
 from conformance import inside
 from conformance.bench_shim.candidates import write_bundle
-from conformance.containerd import eventually
+from conformance.private_view import remove_cgroup
 from conformance.ttrpc import NAMESPACE as NAMESPACE_KEY
 from conformance.ttrpc import Client
 
@@ -72,15 +71,9 @@ class Place:
         """Ends what an interrupted run has left in its cgroups, and removes them."""
         top = Path(inside.CGROUP, self.bundles.name)
 
-        def gone() -> bool:
-            for directory, _, _ in os.walk(top, topdown=False):
-                with suppress(OSError):
-                    os.rmdir(directory)
-            return not top.exists()
-
         if top.exists():
             (top / "cgroup.kill").write_text("1")
-            eventually(gone, f"the cgroups of {self.candidate.name} are empty")
+            remove_cgroup(str(top))
 
 
 class Driven:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from conformance.bench_shim.candidates import BAR, OURS
+from conformance.figures import facts_and_bars, ratio, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-#: By candidate and measure.
-Figures: TypeAlias = "dict[str, dict[str, dict[str, float]]]"
+    from conformance.figures import Figures
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILE, PAGE = DOCS / "bench-shim.json", DOCS / "bench-shim.md"
@@ -47,26 +46,10 @@ SECTIONS = (
 )  # fmt: skip
 
 
-def summary(samples: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    if len(samples) < 2:
-        return {"median": samples[0], "low": samples[0], "high": samples[0]}
-    low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return {"median": median, "low": low, "high": high}
-
-
-def summaries(section: Mapping[str, Mapping[str, Sequence[float]]]) -> Figures:
-    """The summary of every measure, by candidate."""
-    return {
-        candidate: {measure: summary(samples) for measure, samples in measures.items()}
-        for candidate, measures in section.items()
-    }
-
-
 def bars(sections: Mapping[str, Figures]) -> list[tuple[str, bool]]:
     """What was to be reached, and whether it was."""
-    whole = _ratio(sections["steps"], "whole")
-    memory = _ratio(sections["memory"], "PSS, kB")
+    whole = ratio(sections["steps"], OURS, BAR, "whole")
+    memory = ratio(sections["memory"], OURS, BAR, "PSS, kB")
     lost = sections["events"][OURS]["lost"]["median"]
     return [
         (f"the whole takes at most 0.5 of {BAR}: {whole:.2f}", whole <= 0.5),
@@ -75,39 +58,11 @@ def bars(sections: Mapping[str, Figures]) -> list[tuple[str, bool]]:
     ]
 
 
-def _ratio(section: Figures, measure: str) -> float:
-    return section[OURS][measure]["median"] / section[BAR][measure]["median"]
-
-
 def render(text: str) -> str:
     """The page for the text of the file."""
     found = json.loads(text)
     sections = found["sections"]
-    lines = [_HEAD, *(f"* {name}: {fact}" for name, fact in found["facts"].items()), ""]
-    lines += ["| bar | reached |", "|---|---|"]
-    lines += [f"| {bar} | {'yes' if reached else 'no'} |" for bar, reached in bars(sections)]
+    lines = [_HEAD, *facts_and_bars(found["facts"], bars(sections))]
     for name, title, remark in SECTIONS:
         lines += ["", f"## {title}", "", remark, "", *table(sections[name])]
     return "\n".join(lines) + "\n"
-
-
-def table(section: Figures) -> list[str]:
-    """The lines of a table: a row for each measure, ours first, and its ratios to the others."""
-    others = [name for name in section if name != OURS]
-    head = ["", *section, *(f"to {name}" for name in others)]
-    rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
-    for measure in section[OURS]:
-        cells = [_cell(section[name][measure]) for name in section]
-        ratios = [_relative(section[OURS][measure], section[name][measure]) for name in others]
-        rows.append([measure, *cells, *ratios])
-    return [f"| {' | '.join(row)} |" for row in rows]
-
-
-def _cell(figure: Mapping[str, float]) -> str:
-    if figure["low"] == figure["high"]:
-        return f"{figure['median']:.0f}" if figure["median"] >= 1000 else f"{figure['median']:.4g}"
-    return f"{figure['median']:.1f} ({figure['low']:.1f}-{figure['high']:.1f})"
-
-
-def _relative(ours: Mapping[str, float], theirs: Mapping[str, float]) -> str:
-    return f"{ours['median'] / theirs['median']:.2f}" if theirs["median"] else "-"

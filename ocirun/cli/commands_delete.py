@@ -15,5 +15,6 @@ if TYPE_CHECKING:
 def command(invocation: Invocation, reporter: Reporter) -> int:
     """Removes a container."""
     force = invocation.switch("force")
-    complete(delete(store_of(invocation), invocation.arguments[0], force=force, warn=reporter.warn))
+    store = store_of(invocation)
+    complete(delete(store, invocation.arguments[0], force=force, warn=reporter.warn, at_once=True))
     return 0

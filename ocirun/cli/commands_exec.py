@@ -10,6 +10,8 @@ from ocirun.waiting import drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ocirun_spec.types import Capabilities, Process, User
 
     from ocirun.cli.parse import Invocation
@@ -21,23 +23,21 @@ if TYPE_CHECKING:
 #: The greatest uid and gid; one more, (uid_t) -1, is no id.
 _GREATEST = 0xFFFFFFFE
 #: What --process says alone: such a flag beside it would be lost.
-_SAID_BY_FILE = ("tty", "cwd", "env", "user", "additional-gids", "cap", "no-new-privs")
+_SAID_BY_FILE = ("tty", "cwd", "env", "user", "additional-gids", "cap", "no-new-privs", "apparmor")
 
 
 def command(invocation: Invocation, reporter: Reporter) -> int:
     """Executes a program in a container; gives its exit status, or 128 and the signal that ended it."""
     _check(invocation)
+    target = look_into(
+        store_of(invocation), invocation.arguments[0]
+    )  # may begin anew: nothing is read before
     document = _process_file(invocation)
-    target = look_into(store_of(invocation), invocation.arguments[0])
     process = _adapted(invocation, target) if document is None else _process_of(document)
     detach = invocation.switch("detach")
     inbox = Inbox(ENDING if detach else FORWARDED)  # open to the end, as in complete()
 
-    def warn(fault: Fault) -> None:
-        if document is not None:
-            document.locate(fault)
-        reporter.warn(fault, "config.json" if document is None else document.name)
-
+    warn = _by_flags(invocation, reporter) if document is None else _by_document(document, reporter)
     for fault in () if document is None else document.warnings:
         warn(fault)
     options = ProcessOptions(
@@ -45,6 +45,7 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
         pid_file=invocation.text("pid-file"),
         pidfd_socket=invocation.text("pidfd-socket"),
         preserve_fds=invocation.number("preserve-fds"),
+        cgroup=invocation.text("cgroup"),
         foreground=not detach,
         ignore_paused=invocation.switch("ignore-paused"),
         warn=warn,
@@ -59,6 +60,32 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
         raise
 
 
+def _by_document(document: Document, reporter: Reporter) -> Callable[[Fault], None]:
+    """What is told of warnings about the file of --process."""
+
+    def warn(fault: Fault) -> None:
+        document.locate(fault)
+        reporter.warn(fault, document.name)
+
+    return warn
+
+
+def _by_flags(invocation: Invocation, reporter: Reporter) -> Callable[[Fault], None]:
+    """What is told of warnings without a file: a capability of --cap is in three sets, and told of once."""
+    named = {f'"{name}"' for name in invocation.texts("cap")}
+    told: set[str] = set()
+
+    def warn(fault: Fault) -> None:
+        if fault.value not in named:
+            reporter.warn(fault)
+        elif fault.value not in told:
+            told.add(fault.value)
+            fault.pointer = "--cap"
+            reporter.warn(fault, "exec")
+
+    return warn
+
+
 def _detach(target: Target, process: Process, options: ProcessOptions, inbox: Inbox) -> None:
     """The descriptors of the process end with us."""
     drive(exec_in(target, process, options), inbox.waiter)
@@ -66,20 +93,28 @@ def _detach(target: Target, process: Process, options: ProcessOptions, inbox: In
 
 def _check(invocation: Invocation) -> None:
     """What the flags say together; raises UsageError."""
-    if invocation.text("cgroup") not in ("", "/"):
-        raise UsageError(
-            "exec: --cgroup is built only for /, the cgroup of the container",
-            hint="this version refuses what it cannot obey",
-        )
+    _check_cgroup(invocation.text("cgroup"))
     if not invocation.given("process"):
         if len(invocation.arguments) < 2:
             raise UsageError("exec: COMMAND is missing", hint="or give --process FILE")
+        if not invocation.arguments[1]:
+            raise UsageError("exec: COMMAND must name a program", hint="an empty name is never found")
         return
     extra = [f"--{name}" for name in _SAID_BY_FILE if invocation.given(name)]
     if len(invocation.arguments) > 1:
         extra.append("a command")
     if extra:
         raise UsageError(f"exec: {' and '.join(extra)} beside --process", hint="the file says all of that")
+
+
+def _check_cgroup(path: str) -> None:
+    """It is below that of the container, whatever it is made of."""
+    if ".." in path.split("/"):
+        raise UsageError(f"exec: --cgroup {path} is not a sub cgroup path: it must not hold ..")
+    if ":" in path:
+        raise UsageError(
+            f"exec: --cgroup {path}: cgroup2 has one tree for all controllers", hint="give the path alone"
+        )
 
 
 def _process_file(invocation: Invocation) -> Document | None:
@@ -101,10 +136,11 @@ def _relocate(error: OcirunError, document: Document | None) -> None:
     """The planner's pointers are those of a config: with a file they become its own, with flags none."""
     if document is None:
         error.pointer = ""
-    elif isinstance(error, ConfigError):
-        document.locate(error)
-    elif error.pointer:
-        error.line, error.column = document.place(error.pointer)
+        if isinstance(error, ConfigError):
+            error.name, error.message = "exec", "\n".join(fault.render("exec") for fault in error.faults)
+        return
+    document.locate(error)
+    if error.pointer and not isinstance(error, ConfigError):
         error.pointer, error.document = error.pointer.removeprefix("/process"), document.name
 
 
@@ -122,6 +158,8 @@ def _adapted(invocation: Invocation, target: Target) -> Process:
         process["cwd"] = _absolute(invocation.text("cwd"))
     if invocation.given("no-new-privs"):
         process["noNewPrivileges"] = invocation.switch("no-new-privs")
+    if invocation.given("apparmor"):
+        process["apparmorProfile"] = invocation.text("apparmor")
     _set_user(invocation, process)
     _add_capabilities(invocation.texts("cap"), process)
     return process

@@ -6,13 +6,16 @@ import os
 
 from ocirun import config, host
 from ocirun.cli.output import write
-from ocirun.cli.where import bundle_of, store_of
-from ocirun.errors import ConfigError, OcirunError, StateError
+from ocirun.cli.where import bundle_of, manager_of, store_of
+from ocirun.errors import ConfigError, HostError, OcirunError, StateError
 from ocirun.jsontext import dumps
+from ocirun.lifecycle.caller import filter_of
 from ocirun.lifecycle.store import check_id
 from ocirun.plan.lint import lint
 from ocirun.plan.show import as_json, show
 from ocirun.planner import Options, plan
+from ocirun.planner.draft import DISABLED, SYSTEMD
+from ocirun.waiting import drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +32,15 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
     """
     bundle = bundle_of(invocation)
     document = config.load(os.path.join(bundle, "config.json"))
-    planned = _planned(document, _options(invocation, bundle))
+    options = _options(invocation, bundle)
+    options.seccomp = filter_of(document.config, store_of(invocation).root, keep=False)
+    manager = manager_of(invocation)
+    options.no_cgroup = manager == DISABLED
+    if manager == SYSTEMD:
+        from ocirun.lifecycle.systemd import look
+
+        options.systemd = drive(look())
+    planned = _planned(document, options, invocation.text("rootless"))
     for fault in (*document.warnings, *planned.warnings):
         document.locate(fault)
         reporter.warn(fault)
@@ -41,10 +52,15 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
     return 0
 
 
-def _planned(document: Document, options: Options) -> Plan:
+def _planned(document: Document, options: Options, rootless: str) -> Plan:
+    options.cgroup_needed = rootless == "false"
     try:
-        return plan(document.config, host.gather(), options)
-    except ConfigError as error:
+        return plan(
+            document.config,
+            host.gather_for(document.config, rootless=rootless == "true"),
+            options,
+        )
+    except (ConfigError, HostError) as error:
         document.locate(error)
         raise
 

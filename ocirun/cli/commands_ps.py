@@ -12,6 +12,7 @@ from ocirun.cli.where import store_of
 from ocirun.errors import HostError, UsageError
 from ocirun.files import read_file
 from ocirun.jsontext import dumps
+from ocirun.lifecycle.members import members
 from ocirun.lifecycle.state import entries_of
 
 TYPE_CHECKING = False
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def command(invocation: Invocation, _reporter: Reporter) -> int:
-    """Prints the processes of a container, all that its cgroup holds."""
+    """Prints the processes of a container, all that its cgroup holds; without one, its pid namespace."""
     container, *options = invocation.arguments
-    pids = processes(entries_of(store_of(invocation), container).cgroup)
+    entries = entries_of(store_of(invocation), container)
+    pids = processes(entries.cgroup) if entries.cgroup else members(entries)
     if invocation.text("format") == "json":
         write(dumps(pids) + "\n")
     elif shutil.which("ps"):

@@ -6,7 +6,7 @@ import os
 
 from ocirun.cli.output import write_whole
 from ocirun.cli.where import bundle_of
-from ocirun.errors import UsageError
+from ocirun.errors import UsageError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def command(invocation: Invocation, _reporter: Reporter) -> int:
         raise UsageError("File config.json exists. Remove it first", path=path) from None
     except OSError as error:
         raise UsageError(
-            f"cannot write {path}: {os.strerror(error.errno or 0)}", errno=error.errno or 0, path=path
+            f"cannot write {path}: {words_of(error.errno or 0)}", errno=error.errno or 0, path=path
         ) from error
     return 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix as os
+
 from ocirun.cli.signals import complete
 from ocirun.cli.where import store_of
 from ocirun.lifecycle.start import start
@@ -14,5 +16,11 @@ if TYPE_CHECKING:
 
 def command(invocation: Invocation, _reporter: Reporter) -> int:
     """Starts the program of a created container."""
-    complete(start(store_of(invocation), invocation.arguments[0]))
+    store, container = store_of(invocation), invocation.arguments[0]
+    if b"NOTIFY_SOCKET" in os.environ:
+        from ocirun.lifecycle.notify import start_until_ready
+
+        complete(start_until_ready(store, container))
+    else:
+        complete(start(store, container))
     return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from fractions import Fraction
 
 from ocirun.cli.signals import complete
 from ocirun.cli.where import store_of
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
     from ocirun.cli.parse import Invocation
     from ocirun.cli.report import Reporter
 
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+#: As runc takes them: 64m, 64M, 64MiB, 1.5g, "64 mb".
+_SIZE = re.compile(r"(-?[0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgtp]?)i?b?", re.IGNORECASE)
+_NUMBER = re.compile(r"(-?[0-9]{1,19})()")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 #: Flag -> where its value belongs in the Resources object.
 NUMBERS = {
     "blkio-weight": ("blockIO", "weight"),
@@ -25,12 +30,16 @@ NUMBERS = {
     "cpu-burst": ("cpu", "burst"),
     "cpu-share": ("cpu", "shares"),
     "cpu-idle": ("cpu", "idle"),
+    "cpu-rt-period": ("cpu", "realtimePeriod"),
+    "cpu-rt-runtime": ("cpu", "realtimeRuntime"),
     "pids-limit": ("pids", "limit"),
 }
 SIZES = {
     "memory": ("memory", "limit"),
     "memory-reservation": ("memory", "reservation"),
     "memory-swap": ("memory", "swap"),
+    "kernel-memory": ("memory", "kernel"),
+    "kernel-memory-tcp": ("memory", "kernelTCP"),
 }
 TEXTS = {"cpuset-cpus": ("cpu", "cpus"), "cpuset-mems": ("cpu", "mems")}
 
@@ -47,7 +56,11 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
         wanted = _from_file(name)
     elif not by_flags:
         raise UsageError("update: no limit is named", hint="see ocirun update --help")
-    complete(update(store_of(invocation), invocation.arguments[0], wanted, name, reporter.warn))
+
+    def warn(fault: Fault) -> None:
+        reporter.warn(fault, name)
+
+    complete(update(store_of(invocation), invocation.arguments[0], wanted, name, warn))
     return 0
 
 
@@ -62,18 +75,17 @@ def _by_flags(invocation: Invocation) -> dict[str, dict[str, object]]:
 
 
 def amount(flag: str, text: str, *, units: bool) -> int:
-    """A whole number, also a negative one; with ``units`` it may end in b, k, m, g or t, powers of 1024."""
-    digits = text.lower().rstrip("bkmgt") if units else text
-    unit = text.lower()[len(digits) :]
-    plain = digits.removeprefix("-")
-    if not (plain.isascii() and plain.isdigit() and len(plain) < 20 and unit in _UNITS):
-        more = ", perhaps with b, k, m, g or t behind" if units else ""
+    """A whole number, also a negative one; with ``units`` it may have k, m, g, t or p behind, powers of 1024,
+    and then a fraction."""
+    found = (_SIZE if units else _NUMBER).fullmatch(text)
+    if found is None or ("." in found[1] and not found[2]):
+        more = ", perhaps with k, m, g or t behind" if units else ""
         raise UsageError(f"update: --{flag}: {text!r} is not a whole number{more}")
-    return int(digits) * _UNITS[unit]
+    return int(Fraction(found[1]) * _UNITS[found[2].lower()])
 
 
 def _from_file(name: str) -> dict[str, object]:
-    source = read_whole(sys.stdin.fileno(), SIZE) if name == "-" else load_bytes(name)
+    source = read_whole(sys.stdin.fileno(), SIZE) if name == "-" else load_bytes(name, bundled=False)
     value, sound = parse(source)
     if sound and isinstance(value, dict):
         return dict(value)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def command(invocation: Invocation, reporter: Reporter) -> int:
     """Prints every fault of the config.json of a bundle; gives 1 when there is one."""
-    from ocirun.cli.full import full_interpreter
+    from ocirun.full import full_interpreter
 
     full_interpreter()  # jsonschema lies in site-packages, which the hot commands do without
     from ocirun.cli.validate import main_validate

@@ -24,7 +24,7 @@ _HEAD = """\
 Flags are those of runc. One or two dashes, `--flag VALUE` or `--flag=VALUE`; they may follow arguments, and
 those of the program may follow the command; `--` ends them. The exit status is 1 for an error, that of the
 program for `run`, and 128 plus its number for a signal. Errors go to standard error and, as one line, to
-`--log`.
+`--log`; [errors.md](errors.md) has their codes.
 """
 
 

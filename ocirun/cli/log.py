@@ -7,11 +7,11 @@ commands may share one.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import time
 
 from ocirun.cli.output import write_whole
-from ocirun.errors import UsageError
+from ocirun.errors import UsageError, words_of
 from ocirun.jsontext import dumps
 
 TYPE_CHECKING = False
@@ -33,9 +33,10 @@ class Log:
             self._fd = os.open(path, flags, 0o644)
         except OSError as error:
             raise UsageError(
-                f"cannot open the log {path}: {os.strerror(error.errno or 0)}",
+                f"cannot open the log {path}: {words_of(error.errno or 0)}",
                 errno=error.errno or 0,
                 path=path,
+                hint=_denied(path, error),
             ) from error
 
     def add(self, level: str, message: str, extras: Mapping[str, object]) -> None:
@@ -48,6 +49,14 @@ class Log:
             write_whole(self._fd, line + "\n")
         except OSError:
             return
+
+
+def _denied(path: str, error: OSError) -> str:
+    if not isinstance(error, PermissionError):
+        return ""
+    from ocirun.walk import WRITE, why_denied
+
+    return why_denied(path, WRITE)
 
 
 def timestamp(nanoseconds: int) -> str:

@@ -6,9 +6,10 @@ one pays for nothing else.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
 
+from ocirun import full
 from ocirun.cli.log import Log
 from ocirun.cli.output import OutputClosed
 from ocirun.cli.parse import Invocation, parse
@@ -36,7 +37,7 @@ def main() -> NoReturn:
                 stream.flush()
         except OSError:  # its reader is gone, and so is whatever was in the buffer
             status = status or FAILURE
-    os._exit(status)
+    os._exit(status)  # noqa: SLF001 - its name in the library
 
 
 def execute(words: Sequence[str]) -> int:
@@ -51,6 +52,8 @@ def execute(words: Sequence[str]) -> int:
         return _hand_over(invocation, reporter)
     except OcirunError as error:
         return reporter.error(error)
+    except OSError as error:
+        return reporter.refused(error)
     except OutputClosed:
         return FAILURE
     except BaseException as error:  # noqa: BLE001 - the one place where all that is left must end
@@ -67,6 +70,8 @@ def _prepare(invocation: Invocation, reporter: Reporter) -> None:
 
 
 def _hand_over(invocation: Invocation, reporter: Reporter) -> int:
+    if invocation.wants_help or invocation.command is None or not invocation.command.hot:
+        full.become_full()
     if invocation.switch("version"):
         name = "ocirun.cli.commands_version"
     elif invocation.wants_help or invocation.command is None:

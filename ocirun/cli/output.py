@@ -3,10 +3,8 @@ it."""
 
 from __future__ import annotations
 
-import os
-
 from ocirun import files
-from ocirun.errors import UsageError
+from ocirun.errors import UsageError, words_of
 
 STDOUT, STDERR = 1, 2
 
@@ -24,7 +22,7 @@ def write(text: str, fd: int = STDOUT) -> None:
         raise OutputClosed from None
     except OSError as error:
         raise UsageError(
-            f"cannot write to descriptor {fd}: {os.strerror(error.errno or 0)}", errno=error.errno or 0
+            f"cannot write to descriptor {fd}: {words_of(error.errno or 0)}", errno=error.errno or 0
         ) from error
 
 

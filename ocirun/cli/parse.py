@@ -156,7 +156,7 @@ def _checked(flag: Flag, value: str, command: Command | None) -> str:
     if flag.choices and value not in flag.choices:
         raise _fault(command, f"--{flag.name}: {value!r} is not one of {', '.join(flag.choices)}")
     if flag.number and not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise _fault(command, f"--{flag.name}: {value!r} is not a number from 0 upward")
+        raise _fault(command, f"--{flag.name}: {value!r} is not a number from 0 to 999999999")
     if flag.unbuilt == ANY or value in flag.unbuilt:
         shown = f"--{flag.name} {value}" if flag.value and flag.unbuilt != ANY else f"--{flag.name}"
         raise _fault(command, f"{shown} is not built yet", "this version refuses what it cannot obey")

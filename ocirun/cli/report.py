@@ -5,9 +5,11 @@ Nothing else in the project prints an error, and nothing is printed twice.
 
 from __future__ import annotations
 
+import posix as os
+
 from ocirun.cli.log import ERROR, WARNING, Log
 from ocirun.cli.output import complain
-from ocirun.errors import ConfigError, Interrupted
+from ocirun.errors import EXHAUSTED, ConfigError, HostError, Interrupted, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 #: The exit status of a failed command, as with the peers.
 FAILURE = 1
+
+_EMFILE, _ENOMEM = 24, 12  # errno(3), without the import, for which there may be no descriptor left
+#: Below this limit on descriptors an import that fails does so for want of one.
+_FEW = 64
 
 
 class Reporter:
@@ -45,6 +51,8 @@ class Reporter:
         extras: dict[str, object] = {
             "code": error.code,
             "pointer": error.pointer,
+            "line": error.line,
+            "column": error.column,
             "operation": error.operation,
             "errno": error.errno,
             "path": error.path,
@@ -56,8 +64,24 @@ class Reporter:
         self.log_error(text.replace("\n", "; "), extras)
         return 128 + error.signum if isinstance(error, Interrupted) else self.failure
 
+    def refused(self, error: OSError) -> int:
+        """Reports what the kernel refused where nobody expected it: for want of resources, or a fault of
+        ours."""
+        number = error.errno or 0
+        if number not in EXHAUSTED:
+            return self.unexpected(error)
+        path = str(error.filename or "")
+        message = f"{path}: {words_of(number)}" if path else words_of(number)
+        return self.error(
+            HostError(message, errno=number, path=path, hint=EXHAUSTED[number], code="out-of-resources")
+        )
+
     def unexpected(self, error: BaseException) -> int:
         """Reports a fault of our own: never with a traceback unless ``--debug`` asks for it."""
+        if isinstance(error, ImportError) and os.sysconf("SC_OPEN_MAX") < _FEW:
+            return self.refused(OSError(_EMFILE, ""))
+        if isinstance(error, MemoryError):
+            return self.refused(OSError(_ENOMEM, ""))
         text = f"internal error: {type(error).__name__}: {error}; please report"
         place = _place(error)
         if self.debug:

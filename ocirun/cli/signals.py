@@ -6,7 +6,7 @@ so that signals become something to wait for, like everything else the lifecycle
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from ocirun.errors import Interrupted
 from ocirun.waiting import Wait, drive, wait
@@ -34,6 +34,8 @@ ENDING = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
 #: SIGPIPE, which Python ignores, nor those that stop us because of our own terminal use (TTIN, TTOU) or
 #: cannot be caught.
 FORWARDED = (*ENDING, 10, 12, 14, 18, SIGTSTP, 26, 27, SIGWINCH, 29, 30, *range(34, 65))
+#: How often in a row a signal waits for what has happened beside it.
+_PATIENCE = 16
 
 
 def end_on_interrupt() -> None:
@@ -51,12 +53,13 @@ class Inbox:
     nothing any more: the task takes the signals itself.
     """
 
-    __slots__ = ("_before", "_ends", "_kept", "_wakeup", "_writer", "fd")
+    __slots__ = ("_before", "_ends", "_kept", "_put_off", "_wakeup", "_writer", "fd")
 
     def __init__(self, signums: tuple[int, ...] = ENDING) -> None:
         self.fd, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wakeup = _signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._ends = True
+        self._put_off = 0
         self._kept = b""
         self._before: dict[int, Action] = {}
         for signum in signums:
@@ -79,14 +82,22 @@ class Inbox:
             return []
 
     def waiter(self, what: Wait) -> tuple[int, ...]:
-        """Waits like ocirun.waiting.wait; raises Interrupted at the first signal of ENDING."""
+        """Waits like ocirun.waiting.wait; raises Interrupted at the first signal of ENDING.
+
+        What has happened beside the signal is told first: a program that runs already is to get the signal,
+        and its start is seen here before it can do anything.  Not for ever, though: something may always be
+        happening.
+        """
         while self._ends:
             ready = wait(Wait((*what.reads, self.fd), what.writes, what.until))
-            if self.fd in ready:
-                self._look()
             others = tuple(fd for fd in ready if fd != self.fd)
-            if others or not ready:
+            if self.fd not in ready:
+                self._put_off = 0
                 return others
+            if others and self._put_off < _PATIENCE:
+                self._put_off += 1
+                return others
+            self._look()
         return wait(what)
 
     def _look(self) -> None:

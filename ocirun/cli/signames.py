@@ -23,10 +23,15 @@ def signal_number(text: str) -> int:
     """
     if text == "0":
         return 0
-    number = int(text) if text.isascii() and text.isdigit() else _by_name(text.upper().removeprefix("SIG"))
+    number = int(text) if _is_number(text) else _by_name(text.upper().removeprefix("SIG"))
     if not 0 < number <= RTMAX:
         raise UsageError(f"unknown signal {text!r}", hint=_hint(text))
     return number
+
+
+def _is_number(text: str) -> bool:
+    """Digits of ASCII alone, and no more than int() takes."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _by_name(name: str) -> int:
@@ -34,14 +39,14 @@ def _by_name(name: str) -> int:
         return NAMES.index(name) + 1
     for base, sign in (("RTMIN+", 1), ("RTMAX-", -1)):
         offset = name.removeprefix(base)
-        if offset != name and offset.isascii() and offset.isdigit():
+        if offset != name and _is_number(offset):
             number = _SYNONYMS[base[:-1]] + sign * int(offset)
             return number if RTMIN <= number <= RTMAX else 0
     return _SYNONYMS.get(name, 0)
 
 
 def _hint(text: str) -> str:
-    from ocirun.cli.nearest import nearest
+    from ocirun.nearest import nearest
 
     if text[:1] == "-":
         return f"without the dash: {text[1:]}"

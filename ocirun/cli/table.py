@@ -139,14 +139,20 @@ GLOBAL: tuple[Flag, ...] = (
         choices=("json", "text"),
     ),
     Flag("debug", "show the traceback of an internal error"),
-    Flag("systemd-cgroup", "have systemd make the cgroups", unbuilt=("true",)),
+    Flag("systemd-cgroup", "have systemd make the cgroup, as --cgroup-manager systemd"),
+    Flag(
+        "cgroup-manager",
+        "who makes the cgroup: we ourselves (cgroupfs), systemd, or nobody (disabled: in that of the caller)",
+        value="MANAGER",
+        default="cgroupfs",
+        choices=("cgroupfs", "systemd", "disabled"),
+    ),
     Flag(
         "rootless",
-        "whether to ignore refused cgroups; only auto and false are built",
+        "whether a container without limits may do without a cgroup where none can be made",
         value="WHETHER",
         default="auto",
         choices=("auto", "false", "true"),
-        unbuilt=("true",),
     ),
     HELP,
     VERSION,
@@ -178,11 +184,10 @@ _EXEC: tuple[Flag, ...] = (
     Flag("ignore-paused", "start it in a paused container, where it waits to be resumed"),
     Flag(
         "cgroup",
-        "the cgroup below the container's to run in; only / is built",
+        "the cgroup below the container's to run in, / for its own; without it, where init is if need be",
         value="PATH",
-        default="/",
     ),
-    Flag("apparmor", "the AppArmor profile of the process", value="PROFILE", unbuilt=ANY),
+    Flag("apparmor", "the AppArmor profile of the process", value="PROFILE"),
     Flag("process-label", "the SELinux label of the process", value="LABEL", unbuilt=ANY),
     Flag("pidfd-socket", "a Unix socket that receives a pidfd of the process", value="PATH"),
 )
@@ -201,10 +206,10 @@ _UPDATE: tuple[Flag, ...] = (
     Flag("memory-reservation", "how much memory is protected when it runs short", value="SIZE"),
     Flag("memory-swap", "the limit of memory and swap together, -1 for none", value="SIZE"),
     Flag("pids-limit", "the greatest number of processes, -1 for any", value="N"),
-    Flag("cpu-rt-period", "the period of real-time work, of cgroup v1", value="N", unbuilt=ANY),
-    Flag("cpu-rt-runtime", "real-time work in each period, of cgroup v1", value="N", unbuilt=ANY),
-    Flag("kernel-memory", "the limit of kernel memory, of cgroup v1", value="SIZE", unbuilt=ANY),
-    Flag("kernel-memory-tcp", "the limit of TCP buffers, of cgroup v1", value="SIZE", unbuilt=ANY),
+    Flag("cpu-rt-period", "the period of real-time work: cgroup2 has none", value="N", hidden=True),
+    Flag("cpu-rt-runtime", "real-time work in each period: cgroup2 has none", value="N", hidden=True),
+    Flag("kernel-memory", "of cgroup v1, and ignored with a warning", value="SIZE", hidden=True),
+    Flag("kernel-memory-tcp", "of cgroup v1, and ignored with a warning", value="SIZE", hidden=True),
     Flag("l3-cache-schema", "the schema of the L3 cache", value="SCHEMA", unbuilt=ANY),
     Flag("mem-bw-schema", "the schema of the memory bandwidth", value="SCHEMA", unbuilt=ANY),
 )
@@ -326,10 +331,22 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "update",
         "change the limits of a container",
-        "What is not named stays as it is. The limits are those of `linux.resources`; one whose controller"
-        " this host does not have on cgroup2 is an error.",
+        "What is not named stays as it is, and so does everything where the kernel refuses a part. The limits"
+        " are those of `linux.resources`; one whose controller this host does not have on cgroup2 is an"
+        " error. Rules of devices, which only a file can give, take the place of those there are.",
         needs=_ID,
         flags=_UPDATE,
+    ),
+    Command(
+        "events",
+        "tell what happens to a container, until its end",
+        "Each event is a line of JSON, as runc has them: the numbers of its cgroup at each interval, and"
+        " `oom` when the kernel has killed a process of it for want of memory.",
+        needs=_ID,
+        flags=(
+            Flag("interval", "the time between numbers", value="DURATION", default="5s"),
+            Flag("stats", "only the numbers of now, once"),
+        ),
     ),
     Command("features", "show as JSON what this version can do, whatever the host"),
     Command(
@@ -344,7 +361,8 @@ COMMANDS: tuple[Command, ...] = (
         "validate",
         "find every fault of a config.json",
         "Each fault is shown with its line, its column, its value, the rule and the cure. The exit status is"
-        " 1 if there is one.",
+        " 1 if there is one. Members that look misspelt are warnings, and so is what the specification allows"
+        " and create refuses, because it is not built.",
         flags=(BUNDLE, REPORT),
     ),
     Command("help", "show the help of the program or of a command", takes=("COMMAND",)),

@@ -18,9 +18,12 @@ import ocirun_spec
 from ocirun_spec.checker import check, escape
 from ocirun_spec.wording import REQUIRED, rule_of, too_few
 
-from ocirun.config import load_bytes, place_of
+from ocirun.config import load_bytes, place_of, read
 from ocirun.config.diagnosis import examine
-from ocirun.errors import ConfigError, Fault
+from ocirun.errors import ConfigError, Fault, HostError
+from ocirun.host import Host
+from ocirun.lifecycle.caller import filter_of
+from ocirun.planner import Options, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,26 +46,64 @@ def main_validate(bundle: str, form: str) -> tuple[int, str]:
     """
     path = os.path.join(bundle, "config.json")
     try:
-        _, faults, warnings = examine(load_bytes(path), by_jsonschema)
+        source = load_bytes(path)
+        _, faults, warnings = examine(source, by_jsonschema)
     except ConfigError as error:
-        faults, warnings = list(error.faults), []
-    status = 1 if faults else 0
-    return status, _as_json(faults) if form == "json" else _as_text(path, faults, warnings)
-
-
-def _as_json(faults: list[Fault]) -> str:
-    members = ("pointer", "line", "column", "value", "rule", "hint")
-    return json.dumps([{name: getattr(fault, name) for name in members} for fault in faults], indent=2) + "\n"
-
-
-def _as_text(path: str, faults: list[Fault], warnings: list[Fault]) -> str:
-    lines = [(fault, fault.render(path)) for fault in faults]
-    lines += [(fault, "warning: " + fault.render(path)) for fault in warnings]
-    lines.sort(key=lambda line: place_of(line[0]))
-    told = "".join(f"{line}\n" for _, line in lines)
+        source, faults, warnings = b"", list(error.faults), []
+    told = [("error", fault) for fault in faults] + [("warning", fault) for fault in warnings]
     if not faults:
-        return f"{told}{path}: no fault\n"
-    return f"{told}{path}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n"
+        told += [("refused", fault) for fault in _refused(source)]
+    told.sort(key=lambda entry: place_of(entry[1]))
+    return 1 if faults else 0, _as_json(told) if form == "json" else _as_text(path, told)
+
+
+def _refused(source: bytes) -> list[Fault]:
+    """What a valid config asks for and create refuses, whatever the host: what this version does not build,
+    and what only shows when it is planned."""
+    document = read(source)
+    able = Host(
+        cgroup_mount="/sys/fs/cgroup",
+        hybrid=False,
+        controllers=_CONTROLLERS,
+        capabilities=~0,
+        kernel=(99, 0),
+        euid=0,
+        apparmor=True,
+    )
+    wanted = Options("validate", bundle="/", state_directory="/run/validate", foreground_terminal=True)
+    wanted.seccomp = filter_of(document.config, wanted.state_directory, keep=False)
+    try:
+        plan(document.config, able, wanted)
+    except ConfigError as error:
+        document.locate(error)
+        return list(error.faults)
+    except HostError:
+        pass  # the one thing that an able host lacks is a library to compile a filter with
+    return []
+
+
+_CONTROLLERS = frozenset("cpu cpuset io memory pids hugetlb rdma misc".split())
+
+
+def _as_json(told: list[tuple[str, Fault]]) -> str:
+    """An array of what there is to tell; ``level`` is error, warning, or refused: valid, but create won't."""
+    members = ("pointer", "line", "column", "value", "rule", "hint")
+    entries = [{"level": level, **{name: getattr(fault, name) for name in members}} for level, fault in told]
+    return json.dumps(entries, indent=2) + "\n"
+
+
+def _as_text(path: str, told: list[tuple[str, Fault]]) -> str:
+    before = {"error": "", "warning": "warning: ", "refused": "create refuses: "}
+    lines = "".join(f"{before[level]}{fault.render(path)}\n" for level, fault in told)
+    levels = [level for level, _ in told]
+    end = _counted(levels.count("error"), "fault")
+    if "refused" in levels:
+        end += f", but {_counted(levels.count('refused'), 'member')} that create refuses"
+    return f"{lines}{path}: {end}\n"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'s' if count > 1 else ''}"
 
 
 # -- jsonschema ----------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""Where containers and bundles lie, from the flags and the environment."""
+"""Where containers and bundles lie, and who makes the cgroup, from the flags and the environment."""
 
 from __future__ import annotations
 
-import os
+import posix as os
 
+from ocirun import paths
 from ocirun.errors import UsageError
 from ocirun.lifecycle.store import Store
 
@@ -17,12 +18,25 @@ def store_of(invocation: Invocation) -> Store:
     root = invocation.text("root")
     if not root:
         raise UsageError("--root is empty", hint="leave it out, or name a directory")
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if not invocation.given("root") and os.geteuid() != 0 and runtime:
-        root = f"{runtime}/ocirun"
+    if not invocation.given("root") and os.geteuid() != 0:
+        from os import environ
+
+        runtime = environ.get("XDG_RUNTIME_DIR", "")
+        root = f"{runtime}/ocirun" if runtime else root
     return Store(root)
 
 
 def bundle_of(invocation: Invocation) -> str:
     """The absolute path of the bundle; "" is the current directory, as with runc."""
-    return os.path.abspath(invocation.text("bundle"))
+    return paths.absolute(invocation.text("bundle"))
+
+
+def manager_of(invocation: Invocation) -> str:
+    """Who is to make the cgroup, a value of --cgroup-manager; raises UsageError for flags that contradict one
+    another."""
+    asked = invocation.text("cgroup-manager")
+    if not invocation.switch("systemd-cgroup"):
+        return asked
+    if asked != "systemd" and invocation.given("cgroup-manager"):
+        raise UsageError(f"--systemd-cgroup beside --cgroup-manager {asked}", hint="leave one of them out")
+    return "systemd"

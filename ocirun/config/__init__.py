@@ -1,6 +1,6 @@
 """Read config.json: bytes in, a checked document out, or every fault at once.
 
-The way of a sound document is short: the C scanner of CPython, the generated checker of the schema, the rules
+The way of a sound document is short: the quick scanner, the generated checker of the schema, the rules
 across members; nothing else is imported.  Only a fault, or a member that the schema does not know, calls
 the slow way (``diagnosis``), which scans a second time to learn lines and columns.
 """
@@ -8,13 +8,14 @@ the slow way (``diagnosis``), which scans a second time to learn lines and colum
 from __future__ import annotations
 
 import posix
-from _json import make_scanner
 
 from ocirun_spec.checker import check, check_process
 
+from ocirun import full
 from ocirun.config.rules import check_process_rules, check_rules
-from ocirun.errors import ConfigError, Fault
+from ocirun.errors import EXHAUSTED, ConfigError, Fault, words_of
 from ocirun.files import read_whole
+from ocirun.jsonscan import scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,15 +28,18 @@ if TYPE_CHECKING:
 
     from ocirun.config.access import Found
     from ocirun.config.positions import Places
+    from ocirun.errors import OcirunError
 
     #: A check of the schema: the fast one, or the one by jsonschema.
     Check: TypeAlias = Callable[[Json, Broken, Unknown], None]
 
 #: How deep objects and arrays may stand in one another; the specification itself needs eight levels.
 DEPTH = 512
+#: Up to this size a config is read by an interpreter whose hashes of text are known (native/snapshot.c):
+#: names that were chosen to have the same ones cost half a second at most.
+HASHED = 1 << 18
 #: The greatest size of a config.json: what is larger is a mistake or an attack on our memory.
 SIZE = 16 << 20
-SPACE = " \t\n\r"
 
 
 class Part:
@@ -85,15 +89,20 @@ class Document:
             return 0, 0
         return self._scanned().place(pointer.removeprefix(self._part.at))
 
-    def locate(self, wrong: ConfigError | Fault) -> None:
-        """Fill in line, column and value of faults that were found later and know their pointers only.
+    def locate(self, wrong: OcirunError | Fault) -> None:
+        """Fill in line, column and value of faults that were found later and know their pointers only; of an
+        error without faults, line and column.
 
-        Pointers into a config become those of the part, where the document is one.
+        Pointers of faults into a config become those of the part, where the document is one.
         """
         if isinstance(wrong, Fault):
             wrong.pointer = wrong.pointer.removeprefix(self._part.at)
             if wrong.pointer[:1] in ("", "/"):
                 self._scanned().locate(wrong)
+            return
+        if not isinstance(wrong, ConfigError):
+            if wrong.pointer:
+                wrong.line, wrong.column = self.place(wrong.pointer)
             return
         for fault in wrong.faults:
             self.locate(fault)
@@ -159,96 +168,92 @@ def _sound(value: Json, source: bytes, name: str, strangers: list[tuple[str, str
 def load(path: str, part: Part = WHOLE) -> Document:
     """Read the file ``path``, which must be ``part``; errors call it by this path.
 
-    Raises ConfigError: ``config-unreadable`` when there is no such file or it cannot be read, else as
-    ``read``.
+    A part of a config may come through a pipe.  Raises ConfigError: ``config-unreadable`` when there is no
+    such file or it cannot be read, else as ``read``.
     """
-    return read(load_bytes(path), path, part)
+    return read(load_bytes(path, bundled=part is WHOLE), path, part)
 
 
-def load_bytes(path: str) -> bytes:
-    """What the file ``path`` holds; raises ConfigError ``config-unreadable`` when it cannot be read."""
+def load_bytes(path: str, *, bundled: bool = True) -> bytes:
+    """What the file ``path`` holds; raises ConfigError ``config-unreadable`` when it cannot be read.
+
+    Without ``bundled`` it is no config.json of a bundle but a file that a flag names: it may be a pipe, which
+    is waited for and read to its end.
+    """
+    # O_NONBLOCK: a FIFO that nobody writes to must give an error, not hang us
     try:
-        # O_NONBLOCK: a FIFO in place of the file must give an error, not hang us
         handle = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
         try:
-            return _contents(path, handle)
+            return _contents(path, handle, bundled=bundled)
         finally:
             posix.close(handle)
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error), "", error.errno or 0) from error
+        number = error.errno or 0
+        hint = _denied(path, number) or _hint(number, bundled=bundled)
+        raise _unreadable(path, "", hint, number) from error
 
 
-def _contents(path: str, handle: int) -> bytes:
-    status = posix.fstat(handle)
-    if status.st_mode & 0o170000 != 0o100000:
+def _contents(path: str, handle: int, *, bundled: bool) -> bytes:
+    kind = posix.fstat(handle).st_mode & _S_IFMT
+    if bundled and kind != _S_IFREG:
         raise _unreadable(path, "is not a regular file", "name the file config.json of a bundle")
+    if kind not in (_S_IFREG, _S_IFIFO):
+        raise _unreadable(path, "is neither a regular file nor a pipe", "")
+    if kind == _S_IFIFO:
+        posix.set_blocking(handle, True)
     content = read_whole(handle, SIZE)
     if len(content) > SIZE:
-        raise _unreadable(path, f"is larger than {SIZE >> 20} MiB", "a config.json has some kilobytes")
+        raise _unreadable(path, f"is larger than {SIZE >> 20} MiB", "such a file has some kilobytes")
+    if bundled and len(content) > HASHED:
+        full.become_full()
     return content
 
 
+# stat(2), without the import
+_S_IFMT, _S_IFREG, _S_IFIFO = 0o170000, 0o100000, 0o010000
 # errno(3), without the import
-_ENOENT, _EACCES, _ENOTDIR = 2, 13, 20
+_ENOENT, _EACCES, _EMFILE, _ENOTDIR = 2, 13, 24, 20
 _HINTS = {
     _ENOENT: "a bundle is a directory with a config.json; `ocirun spec` writes a config.json",
     _EACCES: "its permissions do not let this user read it",
+    _EMFILE: EXHAUSTED[_EMFILE],
     _ENOTDIR: "a part of the path is a file, not a directory",
 }
 
 
+def _hint(errno: int, *, bundled: bool) -> str:
+    if errno == _ENOENT and not bundled:
+        return "it is looked for on the host, not in the container"
+    return _HINTS.get(errno, "")
+
+
+def _denied(path: str, errno: int) -> str:
+    """Which directory or file denies ``path``, "" where it is not that."""
+    if errno != _EACCES:
+        return ""
+    from ocirun.walk import why_denied
+
+    return why_denied(path)
+
+
 def _unreadable(path: str, rule: str, hint: str, errno: int = 0) -> ConfigError:
-    told = f"cannot be read: {rule[:1].lower()}{rule[1:]}" if errno else rule
-    error = ConfigError(
-        [Fault("", told, hint=hint or _HINTS.get(errno, ""))], name=path, code="config-unreadable"
-    )
+    told = f"cannot be read: {words_of(errno)}" if errno else rule
+    error = ConfigError([Fault("", told, hint=hint)], name=path, code="config-unreadable")
     error.errno, error.path, error.operation = errno, path, "open"
     return error
 
 
-# -- the fast scanner ----------------------------------------------------------------------------------------
-
-
-class _Scanning:
-    """What the C scanner asks of its context, and a flag for what it lets pass but JSON or we do not."""
-
-    strict = True
-    object_hook = None
-    parse_float = float
-    parse_int = int
-
-    def __init__(self) -> None:
-        self.memo: dict[str, str] = {}
-        self.sound = True
-        self.object_pairs_hook = self.members
-        self.parse_constant = self.constant
-
-    def members(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """An object; one with a name twice makes the document unsound."""
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            self.sound = False
-        return found
-
-    def constant(self, _name: str) -> None:
-        """NaN and Infinity: Python's invention, not JSON."""
-        self.sound = False
+# -- the fast way --------------------------------------------------------------------------------------------
 
 
 def parse(source: bytes) -> tuple[Json, bool]:
-    """What ``source`` holds, and whether it is sound JSON text as far as the C scanner tells; never
-    raises."""
-    # typeshed asks for a make_scanner as the context; the C code reads the attributes that _Scanning has
-    context: Any = _Scanning()
+    """What ``source`` holds, and whether it is sound JSON text, each member named once; never raises."""
     try:
         text = source.decode()
-        start = len(text) - len(text.lstrip(SPACE))
-        value, end = make_scanner(context)(text, start)
-    except (ValueError, StopIteration, RecursionError, SystemError):
-        # SystemError: to raise its error the scanner wants json.decoder, which is not loaded and must not be
+        value, unique = scan(text)
+    except (ValueError, RecursionError):
         return None, False
-    sound = context.sound and not text[end:].strip(SPACE) and not _suspect(text) and not _deep(text, value)
-    return value, sound
+    return value, unique and not _suspect(text) and not _deep(text, value)
 
 
 def _suspect(text: str) -> bool:

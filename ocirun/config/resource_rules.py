@@ -15,7 +15,7 @@ def check_resources(of: Object, found: Found) -> None:
     """Report every fault of the resources."""
     if not of:
         return
-    for rule in (device_rules, memory, swap, cpu, block_io, huge_pages, rdma, unified):
+    for rule in (device_rules, memory, swap, cpu, cpu_lists, block_io, huge_pages, rdma, unified):
         rule(of, found)
 
 
@@ -71,8 +71,31 @@ def cpu(of: Object, found: Found) -> None:
         found(f"{HERE}/cpu/idle", "must be 0 or 1", "1 runs only when nothing else does")
 
 
+def cpu_lists(of: Object, found: Found) -> None:
+    """Numbers and ranges, with commas between them (config-linux.md, CPU; cpuset(7), List format)."""
+    of = an_object(of, "cpu")
+    for member in ("cpus", "mems"):
+        listed = string(of, member) or ""
+        if listed and not all(_is_range(part) for part in listed.strip().split(",")):
+            hint = "0-3,7 stands for 0, 1, 2, 3 and 7"
+            found(f"{HERE}/cpu/{member}", "must be a list of numbers and ranges", hint)
+
+
+def _is_range(part: str) -> bool:
+    """N or N-M, and of a range perhaps :USED/GROUP, the first so many of each group."""
+    whole, colon, groups = part.partition(":")
+    first, dash, last = whole.partition("-")
+    used, slash, size = groups.partition("/")
+    numbers = [first, *([last] if dash else []), *([used, size] if colon else [])]
+    if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):
+        return False
+    if colon and not (dash and slash and 0 < int(used) <= int(size)):
+        return False
+    return not dash or int(first) <= int(last)
+
+
 def block_io(of: Object, found: Found) -> None:
-    """Weights are from 10 to 1000, or 0 for unset (config-linux.md, Block IO)."""
+    """Weights are from 10 to 1000, or 0 for unset; a device has at least one (config-linux.md, Block IO)."""
     of = an_object(of, "blockIO")
     parts = [("", of), *((f"/weightDevice/{index}", item) for index, item in objects(of, "weightDevice"))]
     for pointer, part in parts:
@@ -83,6 +106,9 @@ def block_io(of: Object, found: Found) -> None:
                     "must be from 10 to 1000",
                     "leave it out for the default",
                 )
+        if pointer and not part.keys() & {"weight", "leafWeight"}:
+            rule = "must have weight or leafWeight"
+            found(f"{HERE}/blockIO{pointer}", rule, "an entry without a weight changes nothing")
 
 
 def huge_pages(of: Object, found: Found) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ocirun.config.access import KINDS, Namespaces, an_object, integer, objects, string, strings, within
 from ocirun.config.mount_rules import check_mounts, overlapping
+from ocirun.config.path_rules import check_paths
 from ocirun.config.resource_rules import check_resources
 from ocirun.config.seccomp_rules import check_seccomp
 from ocirun.config.sysctl_rules import check_sysctl
@@ -28,6 +29,10 @@ RLIMITS = frozenset({
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 #: HOST_NAME_MAX and the length of a NIS domain name: __NEW_UTS_LEN of the kernel.
 UTS_LENGTH = 64
+#: The most CPUs and memory nodes that a kernel can be built for (CONFIG_NR_CPUS, CONFIG_NODES_SHIFT).
+MOST_CPUS, MOST_NODES = 8192, 1024
+#: Nanoseconds; below, sched_setattr(2) takes no deadline.
+SHORTEST_RUNTIME = 1024
 #: (uid_t) -1, which setuid(2) and chown(2) take for "do not change".
 NO_ID = 0xFFFFFFFF
 
@@ -44,6 +49,7 @@ def check_rules(config: Json, found: Found) -> None:
     annotation_names(config, found)
     hooks(config, found)
     check_mounts(config, namespaces, found)
+    check_paths(config, found)
     if isinstance(config.get("process"), dict):
         process(an_object(config, "process"), found)
     linux(an_object(config, "linux"), namespaces, found)
@@ -74,7 +80,7 @@ def check_process_rules(value: Json, found: Found) -> None:
 
 def linux(of: Object, namespaces: Namespaces, found: Found) -> None:
     """The rules of /linux."""
-    for rule in (namespace_list, devices, paths, cgroup, personality, memory_policy, intel_rdt):
+    for rule in (namespace_list, devices, cgroup, personality, memory_policy, intel_rdt):
         rule(of, found)
     for joint in (mappings, time_offsets, net_devices, check_sysctl):
         joint(of, namespaces, found)
@@ -166,6 +172,12 @@ def hooks(config: Object, found: Found) -> None:
                     f"/hooks/{member}/{index}/path",
                     "must be an absolute path",
                     "hooks are not looked up in PATH",
+                )
+            if strings(hook, "args")[:1] == [(0, "")]:
+                found(
+                    f"/hooks/{member}/{index}/args/0",
+                    "must not be empty",
+                    "it is the name the program is given",
                 )
             _assignments(hook, f"/hooks/{member}/{index}", found)
 
@@ -284,6 +296,20 @@ def scheduler(of: Object, found: Found) -> None:
     for member in ("runtime", "deadline", "period"):
         if policy != "SCHED_DEADLINE" and integer(of, member):
             found(f"{here}/{member}", f"must be 0 with {policy}", "it belongs to SCHED_DEADLINE")
+    if policy == "SCHED_DEADLINE":
+        _deadline(of, found)
+
+
+def _deadline(of: Object, found: Found) -> None:
+    """The times of a deadline are in their order (sched(7)); a period of 0 is the deadline."""
+    here, see = "/process/scheduler", "nanoseconds; see SCHED_DEADLINE in sched(7)"
+    runtime, deadline = integer(of, "runtime") or 0, integer(of, "deadline") or 0
+    if runtime < SHORTEST_RUNTIME:
+        found(f"{here}/runtime", f"must be at least {SHORTEST_RUNTIME} with SCHED_DEADLINE", see)
+    if deadline < runtime:
+        found(f"{here}/deadline", "must not be below the runtime", see)
+    if 0 < (integer(of, "period") or 0) < deadline:
+        found(f"{here}/period", "must be 0 or not below the deadline", see)
 
 
 def io_priority(of: Object, found: Found) -> None:
@@ -297,17 +323,24 @@ def affinity(of: Object, found: Found) -> None:
     of = an_object(of, "execCPUAffinity")
     for member in ("initial", "final"):
         told = string(of, member)
-        if told and not told.strip("0123456789, -") and not all(map(_cpu_range, told.split(","))):
+        if told and not told.strip("0123456789, -") and not _is_list(told, MOST_CPUS):
             found(
-                f"/process/execCPUAffinity/{member}", "must be a list of CPUs and ranges", 'such as "0-3,7"'
+                f"/process/execCPUAffinity/{member}",
+                f"must be a list of CPUs below {MOST_CPUS} and ranges",
+                'such as "0-3,7"',
             )
 
 
-def _cpu_range(part: str) -> bool:
-    low, dash, high = part.strip().partition("-")
-    if not low.isdigit() or (dash and not high.isdigit()):
+def _is_list(told: str, most: int) -> bool:
+    """Whether it is a list of numbers below ``most`` and ranges of them."""
+    return all(_in_range(part.strip(), most) for part in told.split(","))
+
+
+def _in_range(part: str, most: int) -> bool:
+    low, dash, high = part.partition("-")
+    if not all(number.isdigit() and number.isascii() for number in (low, high or "0" * (not dash))):
         return False
-    return not dash or int(low) <= int(high)
+    return int(low) <= int(high or low) < most
 
 
 # -- /linux --------------------------------------------------------------------------------------------------
@@ -370,11 +403,11 @@ def net_devices(of: Object, namespaces: Namespaces, found: Found) -> None:
             found(
                 pointer, "must be the name of a network device", "at most 15 bytes, no space, slash or colon"
             )
-        if told and not _interface(told):
+        if told and not (_interface(told) and "%" not in told.replace("%d", "", 1)):
             found(
                 f"{pointer}/name",
                 "must be the name of a network device",
-                "at most 15 bytes, no space, slash or colon",
+                "at most 15 bytes, no space, slash or colon, and no % but one %d, which stands for a number",
             )
         if target in seen and "%d" not in target:
             found(pointer, f"would be called {target} inside like another", f"the other is {seen[target]}")
@@ -393,7 +426,7 @@ def devices(of: Object, found: Found) -> None:
         pointer, path = f"/linux/devices/{index}", string(item, "path")
         if path is not None and not path.startswith("/"):
             found(f"{pointer}/path", "must be an absolute path", "it is a path inside the container")
-        for member in ("major", "minor"):
+        for member in () if string(item, "type") == "p" else ("major", "minor"):
             number = integer(item, member)
             if member not in item and string(item, "type") in ("c", "b", "u"):
                 found(
@@ -404,18 +437,6 @@ def devices(of: Object, found: Found) -> None:
                     f"{pointer}/{member}",
                     "must not be negative",
                     "a device file has one number, not a pattern",
-                )
-
-
-def paths(of: Object, found: Found) -> None:
-    """Masked and read-only paths are absolute (config-linux.md)."""
-    for member in ("maskedPaths", "readonlyPaths"):
-        for index, path in strings(of, member):
-            if not path.startswith("/"):
-                found(
-                    f"/linux/{member}/{index}",
-                    "must be an absolute path",
-                    "it is a path inside the container",
                 )
 
 
@@ -455,7 +476,11 @@ def memory_policy(of: Object, found: Found) -> None:
         "MPOL_PREFERRED_MANY",
     ):
         found(f"{here}/nodes", f"must name nodes with {mode}", 'such as "0-1"')
+    if nodes and not _is_list(nodes, MOST_NODES):
+        found(f"{here}/nodes", f"must be a list of nodes below {MOST_NODES} and ranges", 'such as "0-1"')
     flags = {flag for _, flag in strings(of, "flags")}
+    if "MPOL_F_NUMA_BALANCING" in flags and mode not in (None, "MPOL_BIND", "MPOL_PREFERRED_MANY"):
+        found(f"{here}/flags", "has a flag for MPOL_BIND alone", "MPOL_F_NUMA_BALANCING: set_mempolicy(2)")
     if {"MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"} <= flags:
         found(f"{here}/flags", "has flags that exclude each other", "static or relative nodes, not both")
 

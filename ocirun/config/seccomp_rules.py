@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from ocirun.config.access import Found, Object
 
 HERE = "/linux/seccomp"
-#: The actions that carry a number, with the greatest: MAX_ERRNO and SECCOMP_RET_DATA of the kernel.
-WITH_NUMBER = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 65535}
+#: The actions that carry a number, with the greatest: below MAX_ERRNO (libseccomp), and SECCOMP_RET_DATA.
+WITH_NUMBER = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 65535}
 
 
 def check_seccomp(of: Object, found: Found) -> None:
@@ -49,7 +49,7 @@ def arguments(item: Object, pointer: str, found: Found) -> None:
 
 def listener(of: Object, found: Found) -> None:
     """Metadata goes to a listener, and so do notifications (config-linux.md, Seccomp)."""
-    if "listenerPath" in of:
+    if of.get("listenerPath", "") != "":
         return
     if "listenerMetadata" in of:
         found(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from ocirun.jsonscan import DIGITS, ESCAPES, HEX_DIGITS, well_formed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Note = Callable[[int, str, str, str], None]
 
-ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-DIGITS = "0123456789"
-HEX_DIGITS = DIGITS + "abcdefABCDEF"
 #: The most digits of an integer that is read: what CPython converts; no member takes more than 20.
 LONGEST = 4300
 
@@ -113,28 +112,13 @@ def read_number(text: str, at: int, note: Note) -> tuple[int | float, int]:
     while at < len(text) and (is_word(text[at]) or text[at] in "+-."):
         at += 1
     word = text[start:at]
-    if not _well_formed(word):
+    if not well_formed(word):
         note(start, "is no JSON number", _number_hint(word), word)
         return 0, at
     if len(word.removeprefix("-")) > LONGEST and not word.strip("-" + DIGITS):
         note(start, "this number is too long", "", word)
         return 0, at
     return (float(word) if word.strip("-" + DIGITS) else int(word)), at
-
-
-def _well_formed(word: str) -> bool:
-    mantissa, mark, exponent = word.replace("E", "e").partition("e")
-    whole, point, fraction = mantissa.removeprefix("-").partition(".")
-    exponent = exponent[1:] if exponent[:1] in ("+", "-") else exponent
-    return (
-        (_digits(whole) and (whole == "0" or whole[0] != "0"))
-        and (not point or _digits(fraction))
-        and (not mark or _digits(exponent))
-    )
-
-
-def _digits(word: str) -> bool:
-    return bool(word) and not word.strip(DIGITS)
 
 
 def _number_hint(word: str) -> str:
@@ -151,4 +135,4 @@ def _number_hint(word: str) -> str:
             )
     except ValueError:
         return ""
-    return f"write {digits}" if word != digits and _well_formed(digits) else ""
+    return f"write {digits}" if word != digits and well_formed(digits) else ""

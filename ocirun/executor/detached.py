@@ -7,10 +7,9 @@ make writable: it belongs to no namespace any path reaches.
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 
-from ocirun.errors import HostError
+from ocirun.errors import HostError, words_of
 
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE, _MOUNT_ATTR_RDONLY = 1, 1
@@ -30,9 +29,8 @@ class _MountAttr(ctypes.Structure):
 
 def _refused(operation: str) -> HostError:
     number = ctypes.get_errno()
-    name = errno.errorcode.get(number, str(number))
     return HostError(
-        f"{operation} for the helper: {name}",
+        f"{operation} for the helper: {words_of(number)}",
         operation=operation,
         errno=number,
         hint="vm.memfd_noexec=2 forbids executable memfds, and the mount that would do instead was refused",

@@ -8,22 +8,24 @@
      | <--- MEET (slots) -------------------------------------- stop
      | host steps of the meet                                   |
      | ---- go (slots) ---------------------------------------> go on
+     | <--- LISTENER ---------- exit, where it stayed for it    | load_seccomp
      | <--- READY --------------------------------------------- await_start, or
      | <--- FAILED (step, errno) ------------------------------ exit
 
 All reports come as packets over one AF_UNIX SOCK_SEQPACKET pair; its end-of-file without READY or DONE says
 that the helper was killed.  In a plan without await_start the proof of ``exec`` comes over the same socket,
-in place of READY: "R" before execve, "E" and the reason after one that failed, then the end-of-file.
+in place of READY: "R" before execve, "E" and "T" with the reason after one that failed, then the end-of-file.
+Who has failed waits until we hang up, so that we can look at its root file system.
 """
 
 from __future__ import annotations
 
 import _socket
-import os
+import posix as os
 import sys
 import time
 
-from ocirun.errors import HelperError
+from ocirun.errors import EXHAUSTED, HelperError, words_of
 from ocirun.executor import wire
 from ocirun.executor.sealed import open_helper, sealed
 from ocirun.waiting import Wait
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
 #: The longest packet of the helper: header, operation and a path.
 _PACKET = 16384
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
-#: Signals the helper must not die of, though the terminal or the caller sends them to the whole group: all.
-_ALL_SIGNALS = frozenset(range(1, 65)) - {9, 19, 32, 33}
+#: Every signal that can be caught: the helper must not die of those that the terminal or the caller sends to
+#: the whole group, and the programs of others begin without what we do with them.
+ALL_SIGNALS = frozenset(range(1, 65)) - {9, 19, 32, 33}
 #: Seconds for a helper to end by itself, and where it has to: it may hang in a mount.
 _PATIENCE, _SHORT = 10.0, 0.5
 
@@ -81,13 +84,23 @@ class Execution:
     ``proof`` is what init said of its execve, b"" in a plan with await_start: there ``start`` hears it.
     ``enter`` is the directory of a cgroup that the helper itself has to enter before it puts anybody there,
     "" for none: one that was there before may have been killed once (helper_main.c, enter_cgroup).
+    ``users`` is the step by which the helper enters a user namespace first, 0 for none, and ``map_users``
+    what then writes its mappings, by its pid; ``joined`` is the path of one that exists, "" for a new one.
+    ``helper`` was opened before (``open_helper``) and becomes ours; -1: it is opened when it is needed.
     """
 
-    __slots__ = ("control", "enter", "pid", "pidfd", "proof", "slots", "stage")
+    __slots__ = (
+        "control", "enter", "helper", "joined", "map_users", "pid", "pidfd", "proof", "slots", "stage",
+        "users",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, helper: int = -1) -> None:
         self.control: _socket.socket | None = None
         self.enter = ""
+        self.helper = helper
+        self.users = 0
+        self.joined = ""
+        self.map_users: Callable[[int], Task[None]] | None = None
         self.stage = 0
         self.pid = 0
         self.pidfd = -1
@@ -100,9 +113,16 @@ class Execution:
             self.control.close()
             self.control = None
 
+    def take_helper(self) -> int:
+        """A descriptor to execute the helper from, the caller's; raises as ``open_helper``."""
+        helper, self.helper = self.helper, -1
+        return helper if helper >= 0 else open_helper()
+
     def close(self, *, keep: Sequence[str] = ()) -> None:
         """Closes what is open but the slots named in ``keep`` and the pidfd of init."""
         self.hang_up()
+        if self.helper >= 0:
+            os.close(self.take_helper())
         for name in [name for name in self.slots if name not in keep]:
             os.close(self.slots.pop(name))
 
@@ -141,8 +161,14 @@ def execute(
         yield from _await_birth(execution, observer)
         raise
     finally:
-        execution.hang_up()
+        if not refused(execution.proof):  # else init waits for us to look around in there
+            execution.hang_up()
         yield from _reap_stage(execution, observer, patience)
+
+
+def refused(proof: bytes) -> bool:
+    """Whether init has told all of a failed execve: R, E with the errno, T with how the file begins."""
+    return proof[1:2] == b"E" and proof[6:7] == b"T"
 
 
 def _spawn(program: Program, execution: Execution, inheritance: Inheritance) -> None:
@@ -154,27 +180,41 @@ def _spawn(program: Program, execution: Execution, inheritance: Inheritance) -> 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     execution.control = _socket.socket(fileno=ours.detach())
     first = 3 + inheritance.preserve
-    enter = [f"{execution.enter}/cgroup.procs"] if execution.enter else []
+    words = [f"{execution.enter}/cgroup.procs" if execution.enter else "", str(execution.users)]
+    words = words[: 2 if execution.users else 1 if execution.enter else 0]
+    words += [execution.joined] if execution.joined else []
     high: list[int] = []
     try:
         high.append(_above(theirs.detach(), first + 2))
         high.append(_above(sealed(wire.encode(program), "ocirun-plan", executable=False), first + 2))
-        high.append(_above(open_helper(), first + 2))
+        high.append(_above(execution.take_helper(), first + 2))
         # above, too: else the first dup2 could close what the next one needs
         high += [_copy_above(fd, first + 2) for fd in inheritance.stdio or ()]
         places = [(high[0], first), (high[1], first + 1), *zip(high[3:], range(3), strict=False)]
         execution.stage = os.posix_spawn(
             f"/proc/self/fd/{high[2]}",
-            ["ocirun-init", str(inheritance.preserve), *enter],
+            ["ocirun-init", str(inheritance.preserve), *words],
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for fd, place in places],
-            setsigmask=_ALL_SIGNALS,
+            setsigmask=ALL_SIGNALS,
         )
     except OSError as error:
-        raise HelperError(f"start the helper: {error.strerror}", errno=error.errno or 0) from error
+        raise _unstarted(error.errno or 0) from error
     finally:
         for fd in high:
             os.close(fd)
+
+
+def _unstarted(number: int) -> HelperError:
+    import errno
+
+    few = number == errno.EMFILE
+    return HelperError(
+        f"start the helper: {words_of(number)}",
+        errno=number,
+        hint=EXHAUSTED[number] if few else "",
+        code="out-of-resources" if few else "",
+    )
 
 
 def _above(fd: int, lowest: int) -> int:
@@ -194,15 +234,16 @@ def _copy_above(fd: int, lowest: int) -> int:
 def _follow(
     program: Program, performers: Mapping[str, Performer], observer: Observer, execution: Execution
 ) -> Task[None]:
+    following = _packets(program, performers, observer)
     while True:
-        packet, fds = yield from _next_packet(execution)
+        packet, fds = yield from following(execution)
         if packet[:1] == b"R" or execution.proof:
             execution.proof += packet
-            if not packet:
+            if not packet or refused(execution.proof):
                 return
             continue
         if not packet:
-            raise _killed(execution)
+            raise killed(execution)
         report = wire.Report(packet)
         if report.kind == wire.BORN:
             execution.pid, execution.pidfd = report.value, fds[0]
@@ -212,25 +253,37 @@ def _follow(
         elif report.kind == wire.WARNING:
             observer.warning(report.step, f"{report.operation} {report.path}".strip())
         elif report.kind == wire.FAILED:
-            from ocirun.executor.explain import failed_step
+            from ocirun.executor.explain import explained_step
 
-            raise failed_step(program, report)
+            raise (yield from explained_step(program, report, execution.pid))
         elif report.kind in (wire.READY, wire.DONE):
             return
 
 
-def _next_packet(execution: Execution) -> Task[tuple[bytes, list[int]]]:
+def _packets(
+    program: Program, performers: Mapping[str, Performer], observer: Observer
+) -> Callable[[Execution], Task[tuple[bytes, list[int]]]]:
+    """What gives the packets of the helper, one at a time; few plans load the module for a listener."""
+    if program.listener is None:
+        return next_packet
+    from ocirun.executor.listener import Arrival
+
+    return Arrival(*program.listener, performers, observer).next_packet
+
+
+def next_packet(execution: Execution) -> Task[tuple[bytes, list[int]]]:
     """The next packet of the helper, b"" at its end, and the descriptors that came along."""
     assert execution.control is not None
     while True:
         yield Wait(reads=(execution.control.fileno(),))
         try:
-            return _receive(execution.control)
+            return receive(execution.control)
         except BlockingIOError:  # who woke us was mistaken
             continue
 
 
-def _receive(control: _socket.socket) -> tuple[bytes, list[int]]:
+def receive(control: _socket.socket) -> tuple[bytes, list[int]]:
+    """A packet that is there, b"" at the end, and its descriptors; raises BlockingIOError for none."""
     space = _socket.CMSG_SPACE(16 * 4)
     try:
         packet, ancillary, _, _ = control.recvmsg(_PACKET, space, _FLAGS)
@@ -255,7 +308,7 @@ def _await_birth(execution: Execution, observer: Observer) -> Task[None]:
     until = time.monotonic() + _SHORT
     while (yield Wait(reads=(control.fileno(),), until=until)):
         try:
-            packet, fds = _receive(control)
+            packet, fds = receive(control)
         except BlockingIOError:
             continue
         if packet and wire.Report(packet).kind == wire.BORN:
@@ -267,11 +320,13 @@ def _await_birth(execution: Execution, observer: Observer) -> Task[None]:
             return
 
 
-def _killed(execution: Execution) -> HelperError:
+def killed(execution: Execution) -> HelperError:
+    """The error for a helper that ended without a word."""
     who = f"init, pid {execution.pid}" if execution.pid else f"stage, pid {execution.stage}"
     return HelperError(
         f"the helper was killed before its work was done ({who})",
-        hint="somebody sent it SIGKILL, or the kernel ran out of memory for it: see the kernel log",
+        hint="somebody sent it SIGKILL, the kernel ran out of memory for it (see the kernel log), or the "
+        "seccomp profile of the container does not let it write and exit",
     )
 
 
@@ -283,18 +338,27 @@ def _meet(
     step: int,
     fds: list[int],
 ) -> Task[None]:
+    if step == execution.users and execution.map_users is not None:
+        yield from execution.map_users(execution.stage)
+        _answer(execution, ())
+        return
     meeting = program.meets[step]
     execution.slots.update(zip(meeting.give, fds, strict=True))
     for index, host_step in meeting.steps:
         observer.before(index, host_step)
         yield from performers[host_step.verb](host_step, execution.slots)
+    _answer(execution, meeting.take)
+
+
+def _answer(execution: Execution, take: Sequence[str]) -> None:
+    """Lets the helper go on, with the slots named in ``take``."""
     assert execution.control is not None
-    taken = b"".join([execution.slots[name].to_bytes(4, sys.byteorder) for name in meeting.take])
+    taken = b"".join([execution.slots[name].to_bytes(4, sys.byteorder) for name in take])
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, taken)] if taken else []
     try:
         execution.control.sendmsg([b"G"], rights)
     except OSError as error:
-        raise _killed(execution) from error
+        raise killed(execution) from error
 
 
 def _reap_stage(execution: Execution, observer: Observer, patience: float) -> Task[None]:

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
+import posix as os
 
-from ocirun.errors import HelperError, HostError
+import ocirun
+from ocirun import paths
+from ocirun.errors import HelperError, HostError, words_of
 from ocirun.files import read_whole, write_whole
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_NOEXEC_SEAL, _MFD_EXEC = 1, 2, 8, 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-
-#: Where the build puts the helper, beside this package.
-HELPER = os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "native", "bin", "ocirun-helper"
-)
 
 
 def sealed(content: bytes, name: str, *, executable: bool) -> int:
@@ -51,7 +48,7 @@ def _read_helper(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise HelperError(
-            f"open the helper: {errno.errorcode.get(error.errno or 0, '')}",
+            f"open the helper: {words_of(error.errno or 0)}",
             path=path,
             errno=error.errno or 0,
             hint="it is built with the package: reinstall ocirun, or run `make build`",
@@ -70,17 +67,23 @@ def _read_helper(path: str) -> bytes:
     return content
 
 
-def open_helper(path: str = HELPER) -> int:
+def installed() -> str:
+    """Where the build puts the helper: in this package, which in the core has a place but no file."""
+    return paths.absolute(f"{ocirun.__path__[0]}/native/bin/ocirun-helper")
+
+
+def open_helper(path: str = "") -> int:
     """A descriptor to execute the helper from, checked against the build id of this package.
 
     Raises HelperError when it is missing or another build's, HostError when no safe copy can be made.
     """
+    path = path or installed()
     content = _read_helper(path)
     try:
         return sealed(content, "ocirun-helper", executable=True)
     except OSError as error:
         if error.errno != errno.EACCES:
-            raise HostError(f"memfd_create: {error.strerror}", errno=error.errno or 0) from error
+            raise HostError(f"memfd_create: {words_of(error.errno or 0)}", errno=error.errno or 0) from error
     from ocirun.executor.detached import open_detached
 
     return open_detached(path)

@@ -60,7 +60,7 @@ def encode(program: Program) -> bytes:
 
 
 #: Kinds of reports.
-BORN, FAILED, MEET, READY, WARNING, DONE = 1, 2, 3, 4, 5, 6
+BORN, FAILED, MEET, READY, WARNING, DONE, LISTENER = 1, 2, 3, 4, 5, 6, 7
 
 
 class Report:

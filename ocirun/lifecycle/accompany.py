@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 import time
 
 from ocirun.lifecycle.process import is_dead, send_signal
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ocirun.lifecycle.console import Proxy
+    from ocirun.lifecycle.notify import Notifications
     from ocirun.waiting import Task
 
     class Signals(Protocol):
@@ -32,14 +33,19 @@ _SIGCHLD, _SIGURG, _SIGWINCH = 17, 23, 28
 _PAUSE = 0.01
 
 
-def accompany(pidfd: int, proxy: Proxy | None, signals: Signals) -> Task[int]:
-    """Passes bytes and signals until our child of ``pidfd`` has ended, and reaps it.
+def accompany(
+    pidfd: int, proxy: Proxy | None, signals: Signals, notifications: Notifications | None = None
+) -> Task[int]:
+    """Passes bytes, signals and notifications until our child of ``pidfd`` has ended, and reaps it.
 
     Gives its exit status as a shell does: the code, or 128 + the signal it died of.
     """
     while True:
         reads, writes = proxy.wants() if proxy else ((), ())
-        ready = yield Wait(reads=(pidfd, signals.fd, *reads), writes=writes)
+        told = (notifications.fileno(),) if notifications else ()
+        ready = yield Wait(reads=(pidfd, signals.fd, *reads, *told), writes=writes)
+        if notifications is not None:
+            notifications.move()
         if signals.fd in ready:
             _pass_on(pidfd, signals.take(), proxy)
         if pidfd in ready:

@@ -1,16 +1,45 @@
-"""What a caller asks for around a process, be it init or a later one: terminal and descriptors."""
+"""What surrounds a process, be it init or a later one: terminal, descriptors, the filter of system calls."""
 
 from __future__ import annotations
 
-import os
+import posix as os
 
-from ocirun.errors import UsageError
+from ocirun.errors import ConfigError, Fault, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ocirun_spec.types import Config
+
     from ocirun.executor.run import Performer
     from ocirun.plan.model import Step
+    from ocirun.planner.draft import Filter
     from ocirun.waiting import Task
+
+
+def filter_of(config: Config, root: str, *, keep: bool = True) -> Filter | None:
+    """The filter of system calls that ``config`` asks for, as it is compiled or kept below ``root``.
+
+    Its module is loaded only for a container that has one.
+    """
+    profile = config.get("linux", {}).get("seccomp")
+    if not profile:
+        return None
+    from ocirun.lifecycle.filter import compiled_filter
+
+    return compiled_filter(profile, root, keep=keep)
+
+
+def without_process() -> ConfigError:
+    """What is wrong with a config that is to be started and has no process (runtime.md#start)."""
+    return ConfigError(
+        [
+            Fault(
+                "/process",
+                "must be there for a start: without it there is no program",
+                hint="add it and create the container anew",
+            )
+        ]
+    )
 
 
 def check_terminal(*, wanted: bool, console_socket: str, foreground: bool) -> None:
@@ -34,7 +63,7 @@ def check_preserved(count: int) -> None:
         if not _is_inherited(fd):
             raise UsageError(
                 f"descriptor {fd} of --preserve-fds {count} is not open",
-                hint="open it in the caller and let it be inherited",
+                hint="open it in the caller and let it be inherited; LISTEN_FDS counts too",
             )
 
 

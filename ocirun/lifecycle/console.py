@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
+import fcntl
+import posix as os
+import sys
 import time
 
-from ocirun.errors import HostError
+from ocirun.errors import HostError, words_of
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from ocirun.waiting import Task
 
-    #: What tcgetattr(3) gives, as the module termios has it.
-    Terminal: TypeAlias = list[int | list[bytes | int]]
-
+# The calls behind tcgetattr(3) and tcsetattr(3) (asm-generic/ioctls.h): termios is no module of the core.
+_TCGETS, _TCSETS, _TCSETSW, _TIOCGWINSZ, _TIOCSWINSZ = 0x5401, 0x5402, 0x5403, 0x5413, 0x5414
+#: The size of struct termios: four words of flags, c_line and c_cc (asm-generic/termbits.h).
+_TERMIOS = 36
+#: What cfmakeraw(3) clears and sets in each word of flags.
+_RAW = (
+    (0o2462, 0),  # BRKINT, INPCK, ISTRIP, ICRNL, IXON
+    (0o1, 0),  # OPOST
+    (0o460, 0o60),  # CSIZE, PARENB; CS8
+    (0o100013, 0),  # ISIG, ICANON, ECHO, IEXTEN
+)
 _CHUNK = 65536
 _PATIENCE = 10.0
 #: A survivor that keeps writing must not keep us for ever.
@@ -30,16 +38,18 @@ def send_console(path: str, master: int) -> Task[None]:
 
     Raises HostError when nobody listens there.
     """
-    yield from _send(path, master, b"/dev/ptmx", "the terminal to the console socket", "/process/terminal")
+    what = "the terminal to the console socket"
+    yield from send_descriptor(path, master, b"/dev/ptmx", what, "/process/terminal")
 
 
 def send_pidfd(path: str, pidfd: int) -> Task[None]:
     """Sends a pidfd to the AF_UNIX stream socket at ``path``, as ``send_console``; raises HostError."""
-    yield from _send(path, pidfd, b"pidfd", "the pidfd to the socket", "")
+    yield from send_descriptor(path, pidfd, b"pidfd", "the pidfd to the socket", "")
 
 
-def _send(path: str, fd: int, name: bytes, what: str, pointer: str) -> Task[None]:
-    """One descriptor with its name (unix(7), SCM_RIGHTS)."""
+def send_descriptor(path: str, fd: int, data: bytes, what: str, pointer: str) -> Task[None]:
+    """Sends one descriptor with its name, or what else there is to say of it (unix(7), SCM_RIGHTS), by a
+    connection of its own to ``path``; raises HostError, in which it is called ``what``."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
     until = time.monotonic() + _PATIENCE
     try:
@@ -48,17 +58,31 @@ def _send(path: str, fd: int, name: bytes, what: str, pointer: str) -> Task[None
         if number:
             raise OSError(number, os.strerror(number))  # noqa: TRY301 - told like the others below
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
-        sock.sendmsg([name], [rights])
+        left = data[sock.sendmsg([data], [rights]) :]
+        while left:
+            if not (yield Wait(writes=(sock.fileno(),), until=until)):
+                raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))  # noqa: TRY301
+            left = left[sock.send(left) :]
     except OSError as error:
         raise HostError(
-            f"send {what} {path}: {error.strerror or error}",
+            f"send {what} {path}: {words_of(error.errno or 0)}",
             errno=error.errno or 0,
             path=path,
             pointer=pointer,
-            hint="something must listen on that socket, an AF_UNIX stream, to receive it",
+            hint=_denied(path, error)
+            or "something must listen on that socket, an AF_UNIX stream, to receive it",
+            code="socket",
         ) from error
     finally:
         sock.close()
+
+
+def _denied(path: str, error: OSError) -> str:
+    if error.errno != errno.EACCES:
+        return ""
+    from ocirun.walk import WRITE, why_denied
+
+    return why_denied(path, WRITE)  # connect(2) writes, in the eyes of unix(7)
 
 
 class Proxy:
@@ -74,7 +98,7 @@ class Proxy:
         os.set_blocking(master, False)
         self._in = 0
         self._hung = False
-        self._saved: Terminal | None = None
+        self._saved = b""
         self._to_container = b""
         self._to_user = b""
         if os.isatty(0):
@@ -83,24 +107,21 @@ class Proxy:
 
     def _make_raw(self) -> None:
         """cfmakeraw(3)."""
-        import termios
-
-        self._saved = termios.tcgetattr(0)
-        raw = termios.tcgetattr(0)
-        raw[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
-        raw[1] &= ~termios.OPOST
-        raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-        raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
-        termios.tcsetattr(0, termios.TCSANOW, raw)
+        self._saved = fcntl.ioctl(0, _TCGETS, bytes(_TERMIOS))
+        flags = [int.from_bytes(self._saved[at : at + 4], sys.byteorder) for at in range(0, 16, 4)]
+        raw = b"".join(
+            [
+                (flag & ~clear | give).to_bytes(4, sys.byteorder)
+                for flag, (clear, give) in zip(flags, _RAW, strict=True)
+            ]
+        )
+        fcntl.ioctl(0, _TCSETS, raw + self._saved[16:])
 
     def resize(self) -> None:
         """Gives the container's terminal the size of ours (SIGWINCH)."""
-        import fcntl
-        import termios
-
-        if self._saved is not None:
-            size = fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8)
-            fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
+        if self._saved:
+            size = fcntl.ioctl(0, _TIOCGWINSZ, bytes(8))
+            fcntl.ioctl(self.master, _TIOCSWINSZ, size)
 
     def wants(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The descriptors to read from and to write to now: nothing is read that could not be passed on."""
@@ -173,9 +194,7 @@ class Proxy:
 
     def close(self) -> None:
         """Restores our terminal and closes the master."""
-        if self._saved is not None:
-            import termios
-
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
-            self._saved = None
+        if self._saved:
+            fcntl.ioctl(0, _TCSETSW, self._saved)
+            self._saved = b""
         os.close(self.master)

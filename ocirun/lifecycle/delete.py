@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 
-def delete(store: Store, container: str, force: bool, warn: Callable[[Fault], None] = ignore) -> Task[None]:
+def delete(
+    store: Store,
+    container: str,
+    force: bool,
+    warn: Callable[[Fault], None] = ignore,
+    *,
+    at_once: bool = False,
+) -> Task[None]:
     """Removes ``container`` and all it left on the host, then runs its poststop hooks.
 
     A created container is killed first, as runc and crun do because shims rely on it, though the
     specification admits only a stopped one.  ``force`` kills a running one, and takes an unknown id as
-    deleted.  ``warn`` is told of hooks that fail.
+    deleted.  ``warn`` is told of hooks that fail; ``at_once`` is for who has nothing else to wait for.
 
     Raises StateError for a running container without ``force``, or an unknown id.
     """
@@ -34,7 +41,7 @@ def delete(store: Store, container: str, force: bool, warn: Callable[[Fault], No
     try:
         if not force:
             _check_stopped(State(container, journal.read(lock.path)))
-        yield from undo(lock, lenient=force, warn=warn)
+        yield from undo(lock, lenient=force, at_once=at_once, warn=warn)
     finally:
         lock.close()
 

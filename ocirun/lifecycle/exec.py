@@ -8,20 +8,20 @@ made of the process are children of ours, ended and reaped here.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 
+from ocirun import full
 from ocirun import host as facts
 from ocirun.cgroup.files import is_frozen
-from ocirun.errors import Fault, HelperError, OcirunError, StateError, StepError
+from ocirun.errors import Fault, HelperError, OcirunError, StateError, StepError, words_of
 from ocirun.executor.run import Execution, Inheritance, Observer, execute
 from ocirun.files import read_file
-from ocirun.jsontext import loads
-from ocirun.lifecycle.caller import check_preserved, check_terminal, console_performer
+from ocirun.lifecycle.caller import check_preserved, check_terminal, console_performer, filter_of
+from ocirun.lifecycle.frozen import frozen
 from ocirun.lifecycle.pidfile import write_pid_file
 from ocirun.lifecycle.process import look, open_pidfd
 from ocirun.lifecycle.start import judge
 from ocirun.lifecycle.state import CREATED, CREATING, PAUSED, RUNNING, STOPPED, State, entries_of
-from ocirun.lifecycle.store import state_io, unknown
 from ocirun.lifecycle.undo import despite, end
 from ocirun.plan.compile import compile_plan
 from ocirun.planner.exec import ExecOptions, plan_exec
@@ -29,12 +29,11 @@ from ocirun.planner.exec import ExecOptions, plan_exec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from ocirun_spec.types import Config, Process
 
     from ocirun.executor.run import Performer
-    from ocirun.journal import Journal
+    from ocirun.journal import Journal, Trace
     from ocirun.lifecycle.accompany import Signals
     from ocirun.lifecycle.store import Store
     from ocirun.plan.model import Plan, Step
@@ -45,18 +44,22 @@ def _ignore(fault: Fault) -> None:
     del fault
 
 
+_WRITE = 2  # W_OK
+
+
 class ProcessOptions:
     """What the command line or the shim asks around the process.
 
     ``console_socket`` gets the master of the terminal, ``foreground`` keeps it for the caller; ``pid_file``
     gets the bare pid, ``pidfd_socket`` a pidfd.  ``stdio`` are the descriptors that become 0, 1 and 2, None:
     the caller's; they stay the caller's to close.  ``ignore_paused`` starts it in a frozen container, where
-    it waits for the thaw.  ``warn`` is told of what does not stop the process.
+    it waits for the thaw.  ``cgroup`` is the one below the container's in which it will be, "/" that one
+    itself, "": that one, or where init has gone to.  ``warn`` is told of what does not stop the process.
     """
 
     __slots__ = (
-        "console_socket", "foreground", "ignore_paused", "pid_file", "pidfd_socket", "preserve_fds", "stdio",
-        "warn",
+        "cgroup", "console_socket", "foreground", "ignore_paused", "pid_file", "pidfd_socket", "preserve_fds",
+        "stdio", "warn",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +71,7 @@ class ProcessOptions:
         preserve_fds: int = 0,
         foreground: bool = False,
         ignore_paused: bool = False,
+        cgroup: str = "",
         stdio: tuple[int, int, int] | None = None,
         warn: Callable[[Fault], None] | None = None,
     ) -> None:
@@ -77,6 +81,7 @@ class ProcessOptions:
         self.preserve_fds = preserve_fds
         self.foreground = foreground
         self.ignore_paused = ignore_paused
+        self.cgroup = cgroup
         self.stdio = stdio
         self.warn = warn or _ignore
 
@@ -94,24 +99,25 @@ class Executed:
 
 
 class Target:
-    """A container that is to get one more process: its frozen config, its init and its cgroup (absolute)."""
+    """A container that is to get one more process: its frozen config, its init and its cgroup (absolute);
+    ``root`` is that of the store, ``head`` that of its journal, ``scope`` the trace of a scope that only the
+    user's systemd can put us into."""
 
-    __slots__ = ("cgroup", "cgroup_was_there", "config", "id", "pid", "start")
+    __slots__ = (
+        "cgroup", "cgroup_was_there", "config", "head", "id", "pid", "root", "scope", "start", "status",
+    )  # fmt: skip
 
-    def __init__(self, container: str, config: Config, entries: Journal) -> None:
+    def __init__(self, container: str, config: Config, entries: Journal, root: str) -> None:
         self.id = container
         self.config = config
+        self.root = root
+        self.head = entries.head
+        self.status = RUNNING
         self.pid = entries.pid
         self.start = entries.start
-        self.cgroup_was_there = not entries.cgroups_made
-        self.cgroup = next(
-            (
-                f"{trace.args[0]!s}{trace.args[1]!s}"
-                for trace in entries.traces
-                if trace.undo == "remove_cgroup"
-            ),
-            "",
-        )
+        self.cgroup_was_there = bool(entries.cgroup) and not entries.cgroups_made
+        self.cgroup = entries.home
+        self.scope = entries.scope if _is_out_of_reach(entries.scope) else None
 
     @property
     def frozen(self) -> bool:
@@ -124,8 +130,36 @@ class Target:
         process = look(self.pid)
         return process is None or process.dead or process.start != self.start
 
+    def cgroup_below(self, path: str) -> str:
+        """The cgroup ``path`` below its own; raises StateError where there is none."""
+        if not self.cgroup:
+            from ocirun.lifecycle.members import without_cgroup
+
+            raise without_cgroup("choose a cgroup below that of")
+        below = "".join(f"/{part}" for part in path.split("/") if part not in ("", "."))
+        try:
+            os.stat(f"{self.cgroup}{below}/cgroup.procs")
+        except OSError as error:
+            raise StateError(
+                f"the container has no cgroup {below}: {words_of(error.errno or 0)}",
+                errno=error.errno or 0,
+                path=f"{self.cgroup}{below}",
+                hint="it must be there, made by the container or by its engine",
+            ) from None
+        return f"{self.cgroup}{below}"
+
+    def way_into(self, cgroup: str) -> tuple[str, ...]:
+        """The unit and the cgroup below it by which systemd is to put us into ``cgroup``; () where it needs
+        not."""
+        if self.scope is None:
+            return ()
+        mount, path, _, unit, *_ = self.scope.args
+        return (str(unit), cgroup.removeprefix(f"{mount!s}{path!s}").strip("/"))
+
     def cgroup_of_init(self) -> str:
         """The cgroup below its own that init moved to, "" when it is in its own (proc_pid_cgroup(5))."""
+        if not self.cgroup:
+            return ""
         try:
             told = read_file(f"/proc/{self.pid}/cgroup").decode("utf-8", "surrogateescape")
         except OSError:
@@ -136,27 +170,35 @@ class Target:
         return f"{self.cgroup}/{below}" if below and ".." not in below.split("/") else ""
 
 
+def _is_out_of_reach(scope: Trace | None) -> bool:
+    """Whether a scope of the user's systemd is one that he cannot put a process into himself from here: that
+    takes a right to the nearest cgroup above both (cgroups(7), Delegation), which a login has not."""
+    if scope is None or scope.args[4] != 1:
+        return False
+    from ocirun.reach import own_cgroup
+
+    mount, path = (str(argument) for argument in scope.args[:2])
+    own = own_cgroup(read_file("/proc/self/cgroup").decode("utf-8", "surrogateescape"))
+    above = ""
+    for name, other in zip(path.split("/")[1:], own.split("/")[1:], strict=False):
+        if name != other:
+            break
+        above = f"{above}/{name}"
+    if os.access(f"{mount}{above}/cgroup.procs", _WRITE, effective_ids=True):
+        return False
+    full.become_full()  # D-Bus is spoken by a package, which the core has not
+    return True
+
+
 def look_into(store: Store, container: str) -> Target:
     """The container as a target; raises StateError unless it is created or running."""
     entries = entries_of(store, container)
     status = State(container, entries).status
     if status not in (CREATED, RUNNING, PAUSED):
         raise _wrong_status(status)
-    return Target(container, _frozen_config(store.directory(container), container), entries)
-
-
-def _frozen_config(directory: str, container: str) -> Config:
-    path = os.path.join(directory, "config.json")
-    try:
-        value: Any = loads(read_file(path))  # checked when it was frozen, and nobody but us writes there
-    except FileNotFoundError:
-        raise unknown(container) from None
-    except OSError as error:
-        raise state_io(error, "read", path) from error
-    except ValueError as error:
-        raise StateError(f"{path} is damaged: {error}", path=path, code="state-io") from error
-    config: Config = value
-    return config
+    target = Target(container, frozen(store.directory(container), entries), entries, store.root)
+    target.status = status
+    return target
 
 
 def _wrong_status(status: str) -> StateError:
@@ -185,6 +227,8 @@ def exec_in(target: Target, process: Process, options: ProcessOptions) -> Task[E
     check_preserved(options.preserve_fds)
     if target.frozen and not options.ignore_paused:
         raise StateError("cannot exec in a paused container", hint="resume it, or use --ignore-paused")
+    if options.cgroup:
+        return (yield from _execute(target, process, options, target.cgroup_below(options.cgroup)))
     try:
         return (yield from _execute(target, process, options, target.cgroup))
     except StepError as error:
@@ -249,8 +293,13 @@ def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: 
     witness = _Witness(planned, options.warn)
     inheritance = Inheritance(options.preserve_fds, options.stdio)
     try:
-        yield from execute(compile_plan(planned), _performers(options), witness, execution, inheritance)
-        judge(execution.proof, execution.pidfd, execution.pid, witness.start, process["args"][0])
+        performers = _performers(target, options, execution)
+        if target.scope is not None:
+            from ocirun.lifecycle.systemd import join_performer
+
+            performers["join_scope"] = join_performer(execution)
+        yield from execute(compile_plan(planned), performers, witness, execution, inheritance)
+        yield from judge(execution.proof, execution.pidfd, execution.pid, witness.start, lambda: process)
         if options.pidfd_socket:
             from ocirun.lifecycle.console import send_pidfd
 
@@ -276,19 +325,50 @@ def _plan(target: Target, process: Process, options: ProcessOptions, cgroup: str
         pid=target.pid,
         start=target.start,
         cgroup=cgroup,
+        scope=target.way_into(cgroup),
         console_socket=bool(options.console_socket),
         foreground_terminal=options.foreground,
         preserve_fds=options.preserve_fds,
+        seccomp=filter_of(target.config, target.root),
     )
-    planned = plan_exec(target.config, process, facts.gather(), wanted)
+    host = facts.gather_for(target.config, pid=target.pid)
+    if host.unprivileged:
+        from ocirun.lifecycle.members import differing
+
+        wanted.differing = differing(target.pid)
+    planned = plan_exec(target.config, process, host, wanted)
     for fault in planned.warnings:
         options.warn(fault)
     return planned
 
 
-def _performers(options: ProcessOptions) -> dict[str, Performer]:
+def _performers(target: Target, options: ProcessOptions, execution: Execution) -> dict[str, Performer]:
     """The host's own steps."""
-    return {"open_init": _open_init, "send_console": console_performer(options.console_socket)}
+
+    def listener(step: Step, slots: dict[str, int]) -> Task[None]:
+        from ocirun.lifecycle.listener import send_listener
+
+        yield from send_listener(step, slots, execution.pid, target.head, target.status, target.pid)
+
+    return {
+        "open_init": _open_init,
+        "send_console": console_performer(options.console_socket),
+        "send_listener": listener,
+        "enter_resctrl": _into_class(execution),
+    }
+
+
+def _into_class(execution: Execution) -> Performer:
+    """Puts the process into the class of service of the container; few have one."""
+
+    def enter(step: Step, slots: dict[str, int]) -> Task[None]:
+        del slots
+        yield from ()
+        from ocirun.lifecycle.resctrl_steps import perform
+
+        perform(step, execution.pid)
+
+    return enter
 
 
 def _open_init(step: Step, slots: dict[str, int]) -> Task[None]:
@@ -309,6 +389,10 @@ def _end(execution: Execution) -> Task[None]:
 def _because_it_stopped(target: Target, error: BaseException) -> bool:
     """Whether the end of init is the cause: nobody can join a pid namespace any more whose init has ended,
     and who is in it is killed (pid_namespaces(7)); and the cgroup of a deleted container is gone."""
-    if not isinstance(error, OcirunError) or not target.stopped:
+    if not isinstance(error, OcirunError):
+        return False
+    if error.operation == "setns" and error.errno == errno.ESRCH:
+        return True  # it is ending: its namespaces go a moment before it is a zombie
+    if not target.stopped:
         return False
     return isinstance(error, HelperError) or error.operation in ("setns", "clone3", "open")

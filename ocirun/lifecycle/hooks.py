@@ -9,14 +9,13 @@ that its time limit ends its children, too.
 from __future__ import annotations
 
 import fcntl
-import os
+import posix as os
 import time
 
 from ocirun import SPEC_VERSION
-from ocirun import config as reading
-from ocirun.errors import Fault, HookError
+from ocirun.errors import Fault, HookError, words_of
+from ocirun.executor.run import ALL_SIGNALS
 from ocirun.executor.sealed import sealed
-from ocirun.files import read_file
 from ocirun.jsontext import dumps
 from ocirun.lifecycle.process import is_dead, look
 from ocirun.waiting import Wait
@@ -35,9 +34,10 @@ if TYPE_CHECKING:
 
 #: How much of what a hook printed an error repeats: the end of it.
 _TAIL = 4096
+#: How many pieces are read when it has ended: a pipe holds 64 KiB unless somebody widens it.
+_PIECES = 16
 #: How long a hook that was killed may take to be gone.
 _PATIENCE = 10.0
-_ALL_SIGNALS = frozenset(range(1, 65)) - {9, 19, 32, 33}
 
 
 def state_for(head: Mapping[str, object], status: str, pid: int) -> dict[str, object]:
@@ -52,13 +52,6 @@ def state_for(head: Mapping[str, object], status: str, pid: int) -> dict[str, ob
     if head.get("annotations"):
         members["annotations"] = head["annotations"]
     return members
-
-
-def frozen(directory: str) -> Config:
-    """The config of the container whose state directory this is, as it was at create."""
-    value, _ = reading.parse(read_file(f"{directory}/config.json"))
-    config: Config = value  # type: ignore[assignment]  # it was checked before it was frozen
-    return config
 
 
 def run_hooks(
@@ -131,7 +124,7 @@ class _Running:
             self._pid = self._spawn(hook, dumps(dict(state)).encode("utf-8", "surrogateescape"), out)
         except OSError as error:
             os.close(self._pipe)
-            raise self.failed(error.strerror or str(error), error.errno or 0) from error
+            raise self.failed(words_of(error.errno or 0), error.errno or 0) from error
         finally:
             os.close(out)
         self._pidfd = os.pidfd_open(self._pid)
@@ -142,7 +135,7 @@ class _Running:
         try:
             source = sealed(state, "ocirun-state", executable=False)
             high.append(source)
-            os.lseek(source, 0, os.SEEK_SET)
+            os.lseek(source, 0, 0)
             # above 0, 1 and 2: else the first dup2 could close what the next one needs
             high += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (source, out)]
             places = ((high[1], 0), (high[2], 1), (high[2], 2))
@@ -156,7 +149,7 @@ class _Running:
                 ],
                 setpgroup=0,
                 setsigmask=(),
-                setsigdef=_ALL_SIGNALS,
+                setsigdef=ALL_SIGNALS,
             )
         finally:
             for fd in high:
@@ -179,9 +172,15 @@ class _Running:
             if not (yield Wait(reads=reads, until=self._until)):
                 return False
             open_ = open_ and self._read()
-        while open_ and self._read(once=True):
-            continue
+        if open_:
+            self._drain()
         return True
+
+    def _drain(self) -> None:
+        """Takes what is left in the pipe, bounded: what runs on in the background may print for ever."""
+        for _ in range(_PIECES):
+            if not self._read(once=True):
+                return
 
     def _read(self, *, once: bool = False) -> bool:
         """Takes what is there; False at the end of it, with ``once`` also when there is nothing now."""
@@ -203,8 +202,7 @@ class _Running:
         """Kills it with its children, waits for its end and reads the last of its words."""
         self.kill()
         yield Wait(reads=(self._pidfd,), until=time.monotonic() + _PATIENCE)
-        while self._read(once=True):
-            continue
+        self._drain()
 
     def judge(self) -> None:
         """Raises HookError unless it has ended with status 0."""
@@ -216,9 +214,10 @@ class _Running:
 
     def failed(self, how: str, errno: int = 0) -> HookError:
         """The error: which hook, what it was called with, how it ended, and the last it printed."""
-        from ocirun.executor.explain import hook_error
+        from ocirun.executor.explain import hook_error, why_no_hook
 
-        return hook_error(self._pointer, self._path, self._words, how, self._tail, errno)
+        hint = why_no_hook(self._path) if errno else ""
+        return hook_error(self._pointer, self._path, self._words, how, self._tail, errno, hint=hint)
 
     def close(self) -> None:
         """Reaps it and closes what is open."""

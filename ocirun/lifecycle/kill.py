@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from ocirun import journal
 from ocirun.cgroup.files import is_populated, signal_cgroup
@@ -57,8 +57,14 @@ def end_processes(store: Store, container: str) -> Task[None]:
 
 def _kill_all(store: Store, container: str, signum: int) -> None:
     directory = store.directory(container)
-    if not os.path.isdir(directory):
-        raise unknown(container)
-    where = journal.read(directory).cgroup
-    if where:
-        signal_cgroup(where, signum)
+    try:
+        os.stat(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        raise unknown(container) from None
+    entries = journal.read(directory)
+    if entries.cgroup:
+        signal_cgroup(entries.cgroup, signum)
+    elif entries.created:
+        from ocirun.lifecycle.members import signal_members
+
+        signal_members(entries, signum)

@@ -6,7 +6,7 @@ clone3 with CLONE_PARENT made it our child all the same, and nobody but us can r
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from ocirun.files import read_file
 from ocirun.host import cgroup2_mounts

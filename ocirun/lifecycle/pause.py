@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
-from ocirun.cgroup.files import is_frozen, set_frozen
-from ocirun.errors import StateError
+from ocirun.cgroup.files import is_frozen, is_gone, set_frozen
+from ocirun.errors import StateError, words_of
 from ocirun.lifecycle.process import not_running
 from ocirun.lifecycle.state import CREATED, PAUSED, RUNNING, State, entries_of
 from ocirun.waiting import Wait
@@ -27,7 +26,7 @@ def pause(store: Store, container: str) -> Task[None]:
     Takes no lock, as ``kill``.  Raises StateError for a container that is neither created nor running, and
     for one whose processes do not stop in time: it runs on then.
     """
-    where = _cgroup_of(store, container, (CREATED, RUNNING), not_running())
+    where = _cgroup_of(store, container, (CREATED, RUNNING))
     _write(where, container, frozen=True)
     try:
         yield from _await(where, frozen=True)
@@ -38,27 +37,41 @@ def pause(store: Store, container: str) -> Task[None]:
 
 def resume(store: Store, container: str) -> Task[None]:
     """Lets the processes of a paused ``container`` go on; raises StateError for one that is not paused."""
-    refusal = StateError("container not paused", hint=f"`ocirun state {container}` tells what it is")
-    where = _cgroup_of(store, container, (PAUSED,), refusal)
+    where = _cgroup_of(store, container, (PAUSED,))
     _write(where, container, frozen=False)
     yield from _await(where, frozen=False)
 
 
-def _cgroup_of(store: Store, container: str, wanted: tuple[str, ...], refusal: StateError) -> str:
+def _cgroup_of(store: Store, container: str, wanted: tuple[str, ...]) -> str:
     entries = entries_of(store, container)
-    if State(container, entries).status not in wanted:
-        raise refusal
+    status = State(container, entries).status
+    if status not in wanted:
+        raise _refusal(container, status, wanted)
+    if not entries.cgroup:
+        from ocirun.lifecycle.members import without_cgroup
+
+        raise without_cgroup("pause")
     return entries.cgroup
+
+
+def _refusal(container: str, status: str, wanted: tuple[str, ...]) -> StateError:
+    """In the words engines look for, with what is so."""
+    if PAUSED in wanted:
+        return StateError("container not paused", hint=f"`ocirun state {container}` tells what it is")
+    if status == PAUSED:
+        hint = f"it is paused already: `ocirun resume {container}` lets it go on"
+        return StateError("container not running", hint=hint)
+    return not_running()
 
 
 def _write(where: str, container: str, *, frozen: bool) -> None:
     try:
         set_frozen(where, frozen=frozen)
-    except FileNotFoundError:
-        raise not_running() from None
     except OSError as error:
+        if is_gone(error):
+            raise not_running() from None
         raise StateError(
-            f"write {where}/cgroup.freeze: {os.strerror(error.errno or 0)}",
+            f"write {where}/cgroup.freeze: {words_of(error.errno or 0)}",
             errno=error.errno or 0,
             hint=f"is the cgroup of {container} writable for you?",
         ) from error

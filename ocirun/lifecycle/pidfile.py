@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
+from ocirun import paths
 from ocirun.files import write_whole
 from ocirun.lifecycle.store import state_io
 
@@ -13,7 +14,7 @@ def write_pid_file(path: str, pid: int) -> None:
 
     Raises StateError.
     """
-    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
+    beside = paths.join(paths.dirname(path), f".{paths.basename(path)}")
     try:
         _remove(beside)
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -23,7 +24,7 @@ def write_pid_file(path: str, pid: int) -> None:
             os.close(fd)
         os.rename(beside, path)
     except OSError as error:
-        _remove(beside)
+        _give_up(beside)
         raise state_io(error, "write the pid file", path) from error
 
 
@@ -31,4 +32,11 @@ def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
+        return
+
+
+def _give_up(path: str) -> None:
+    try:
+        _remove(path)
+    except OSError:  # what denied us the one denies us the other
         return

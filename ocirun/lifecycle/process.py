@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import posix as os
 import select
 
-from ocirun.errors import StateError
+from ocirun.errors import StateError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def send_signal(pidfd: int, signum: int) -> None:
     except ProcessLookupError:
         raise not_running() from None
     except OSError as error:
-        raise StateError(f"invalid signal {signum}: {error.strerror}", errno=error.errno or 0) from error
+        raise StateError(
+            f"invalid signal {signum}: {words_of(error.errno or 0)}", errno=error.errno or 0
+        ) from error
 
 
 def not_running() -> StateError:

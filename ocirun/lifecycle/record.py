@@ -1,14 +1,14 @@
-"""What create leaves in the state directory: the frozen config, and the journal as it goes on."""
+"""What create writes into the journal as it goes on, and its head."""
 
 from __future__ import annotations
 
-import os
+import posix as os
 import time
 
-from ocirun import journal
+from ocirun import journal, paths
 from ocirun.errors import Fault
 from ocirun.executor.run import Observer
-from ocirun.files import write_whole
+from ocirun.lifecycle.frozen import checksum
 from ocirun.lifecycle.process import look, pid_namespace
 from ocirun.plan.steps import VERBS
 
@@ -62,12 +62,13 @@ def head(container: str, document: Document, bundle: str) -> dict[str, object]:
         "version": journal.VERSION,
         "id": container,
         "bundle": bundle,
-        "rootfs": os.path.normpath(os.path.join(bundle, root)),
+        "rootfs": paths.normal(paths.join(bundle, root)),
         "created": _now(),
         "owner": "root" if os.geteuid() == 0 else str(os.geteuid()),
         "pids": pid_namespace(),
         "program": process["args"][0] if process and process.get("args") else "",
         "annotations": config.get("annotations", {}),
+        "config": checksum(document.source),
         #: the kinds there are, so that nobody reads the config to learn that there are none
         "hooks": [kind for kind, listed in hooks.items() if listed],
     }
@@ -77,13 +78,3 @@ def _now() -> str:
     """The time as RFC 3339 with nanoseconds, UTC."""
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanos:09d}Z"
-
-
-def freeze(directory: str, source: bytes) -> None:
-    """Keeps the config as it was read: nobody reads the bundle again.  Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    fd = os.open(os.path.join(directory, "config.json"), flags, 0o600)
-    try:
-        write_whole(fd, source)
-    finally:
-        os.close(fd)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from ocirun import SPEC_VERSION, journal
 from ocirun.cgroup.files import is_frozen
@@ -60,15 +60,20 @@ class State:
         return members
 
 
-def _status(entries: Journal) -> str:
-    """The comm of init tells created from running, whatever a command that died in between wrote."""
-    if not entries.pid:
-        return CREATING
+def check_same_pids(entries: Journal) -> None:
+    """Raises StateError where the pids of the journal are those of another pid namespace than ours."""
     if entries.head.get("pids") != pid_namespace():
         raise StateError(
             "the container was created in another pid namespace: its processes cannot be told from here",
             hint="run the command in the namespace that created it, or `delete --force`",
         )
+
+
+def _status(entries: Journal) -> str:
+    """The comm of init tells created from running, whatever a command that died in between wrote."""
+    if not entries.pid:
+        return CREATING
+    check_same_pids(entries)
     process = look(entries.pid)
     if process is None or process.dead or process.start != entries.start:
         return STOPPED

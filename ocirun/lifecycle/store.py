@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
+import posix as os
 import time
 
-from ocirun.errors import StateError
+from ocirun import paths
+from ocirun.errors import EXHAUSTED, StateError, words_of
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 _LONGEST = 255  # NAME_MAX: it is the name of a directory
 _PATIENCE, _PAUSE = 30.0, 0.005
+#: All that is ever made in a state directory.
+_OURS = frozenset(("config.json", "journal", "gate", "proof", "notify"))
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -52,12 +55,12 @@ class Store:
     __slots__ = ("root",)
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(root)
+        self.root = paths.absolute(root)
 
     def directory(self, container: str) -> str:
         """The state directory of ``container``; raises StateError for an id that cannot be one."""
         check_id(container)
-        return os.path.join(self.root, container)
+        return paths.join(self.root, container)
 
     def ids(self) -> list[str]:
         """The ids of all containers, sorted."""
@@ -73,8 +76,7 @@ class Store:
         """Makes the state directory; raises StateError where it exists or cannot be made."""
         path = self.directory(container)
         try:
-            os.makedirs(self.root, 0o711, exist_ok=True)
-            os.mkdir(path, 0o700)
+            self._make(path)
         except FileExistsError:
             raise StateError(
                 f"container with given ID already exists: {container}",
@@ -90,6 +92,15 @@ class Store:
         except OSError as error:
             os.rmdir(path)
             raise state_io(error, "open the state directory", path) from error
+
+    def _make(self, path: str) -> None:
+        try:
+            os.mkdir(path, 0o700)
+        except FileNotFoundError:  # the first container of this user
+            from os import makedirs
+
+            makedirs(self.root, 0o711, exist_ok=True)
+            os.mkdir(path, 0o700)
 
     def lock(self, container: str) -> Task[Lock]:
         """Waits for the lock of an existing container; raises StateError when there is none of that id."""
@@ -154,13 +165,21 @@ class Lock:
             there = os.stat(self.path, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return os.path.samestat(there, os.fstat(self._fd))
+        ours = os.fstat(self._fd)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def remove(self) -> None:
-        """Removes the state directory and all in it; raises StateError."""
+        """Removes the state directory and what we made in it.
+
+        Raises StateError, and has removed nothing then, where something else is in it: with a wrong --root it
+        may be anybody's directory.
+        """
         try:
-            for name in os.listdir(self._fd):
-                os.unlink(name, dir_fd=self._fd)
+            names = os.listdir(self._fd)
+            if strangers := sorted(set(names) - _OURS):
+                raise _not_ours(self.path, strangers)
+            for name in names:
+                _remove(name, self._fd)
             os.rmdir(self.path)
         except OSError as error:
             raise state_io(error, "remove the state directory", self.path) from error
@@ -168,6 +187,29 @@ class Lock:
     def close(self) -> None:
         """Lets go of the lock."""
         os.close(self._fd)
+
+
+def _remove(name: str, directory: int) -> None:
+    """One of our names; that of the notifications is a directory with a socket."""
+    if name != "notify":
+        os.unlink(name, dir_fd=directory)
+        return
+    fd = os.open(name, _DIRECTORY, dir_fd=directory)
+    try:
+        for inner in os.listdir(fd):
+            os.unlink(inner, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=directory)
+
+
+def _not_ours(path: str, strangers: list[str]) -> StateError:
+    return StateError(
+        f"{path} is no state directory: it holds {', '.join(strangers[:3])}",
+        path=path,
+        code="state-io",
+        hint="is --root right? What is not ours is not removed",
+    )
 
 
 def unknown(container: str) -> StateError:
@@ -179,19 +221,27 @@ def unknown(container: str) -> StateError:
     )
 
 
+#: The way out, by errno.
+HINTS = {
+    errno.ENOSPC: "the file system is full: free space, or use --root elsewhere for the state",
+    errno.EACCES: "ocirun runs as root, or with --root at a directory of your own",
+    errno.EROFS: "the place must be writable: use --root elsewhere for the state",
+    **EXHAUSTED,
+}
+
+
 def state_io(error: OSError, operation: str, path: str) -> StateError:
     """An OSError of the state directory as ours, with the cure where one is known."""
-    hints = {
-        errno.ENOSPC: "the file system of the state directory is full: free space, or use --root elsewhere",
-        errno.EACCES: "ocirun runs as root, or with --root at a directory of your own",
-        errno.EROFS: "the state directory must be writable: use --root elsewhere",
-    }
-    name = errno.errorcode.get(error.errno or 0, "?")
+    told = ""
+    if error.errno == errno.EACCES:
+        from ocirun.walk import why_denied
+
+        told = why_denied(path)
     return StateError(
-        f"{operation} {path}: {name}",
+        f"{operation} {path}: {words_of(error.errno or 0)}",
         operation=operation,
         errno=error.errno or 0,
         path=path,
-        hint=hints.get(error.errno or 0, ""),
-        code="state-io",
+        hint=told or HINTS.get(error.errno or 0, ""),
+        code="out-of-resources" if error.errno in EXHAUSTED else "state-io",
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 import time
 
-from ocirun import journal
-from ocirun.cgroup.files import remove_if_empty
-from ocirun.errors import OcirunError, StateError
+from ocirun import full, journal, paths
+from ocirun.cgroup.files import OF_ROOT, OF_USER, noted, remove_if_empty, was_replaced
+from ocirun.errors import Fault, OcirunError, StateError
 from ocirun.executor.run import Execution, Observer, execute
 from ocirun.lifecycle.process import is_dead, open_pidfd, pid_namespace, send_signal
 from ocirun.plan import steps
@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ocirun.errors import Fault
-    from ocirun.journal import Journal
+    from ocirun.executor.run import Performer
+    from ocirun.journal import Journal, Trace
     from ocirun.lifecycle.store import Lock
     from ocirun.plan.model import Step
     from ocirun.waiting import Task
@@ -29,20 +29,62 @@ _PATIENCE = 10.0
 _SIGKILL = 9
 
 
-def inverse(entries: Journal) -> list[Step]:
-    """The steps that undo the traces, last first.
+def inverse(entries: Journal, directory: str) -> list[Step]:
+    """The steps that undo the traces of the container with this state ``directory``, last first.
 
     ``kill_init`` needs the cgroup that init was born in, which is the argument of ``remove_cgroup``: killing
     the cgroup also reaches an init whose pid was never reported.  ``remove_state`` is not a step: it is the
     removal of the journal itself, and comes when all these have succeeded.
     """
     found: list[Step] = []
+    if entries.scope is not None and not _serves_another(entries, entries.cgroup, directory):
+        found += _of_scope(entries.scope, entries.cgroup)
     for where, parents in _cgroups(entries):
+        if _serves_another(entries, where, directory):
+            continue
         found.append(steps.kill_cgroup(path=where, pointer="", why=LIFECYCLE))
         if entries.cgroups_made:  # one that was there before stays (runtime.md#delete)
-            above = max(parents, entries.cgroups_made - 1)
+            above = _above(where, max(parents, entries.cgroups_made - 1))
             found.append(steps.remove_cgroup(path=where, parents=above, pointer="", why=LIFECYCLE))
+    found += [
+        steps.remove_resctrl(place=place, pointer="", why=LIFECYCLE) for place in reversed(entries.resctrl)
+    ]
     return found
+
+
+def _above(where: str, count: int) -> list[str]:
+    """So many directories above ``where``, the next one first."""
+    found: list[str] = []
+    while len(found) < count and paths.dirname(where) != "/":
+        where = paths.dirname(where)
+        found.append(where)
+    return found
+
+
+def _serves_another(entries: Journal, where: str, directory: str) -> bool:
+    """Whether somebody other than the container of this state ``directory`` has taken the cgroup since: two
+    configs may name the same, and who is in it now must not be killed."""
+    of_root = noted(where, OF_ROOT)
+    if not of_root and entries.note == OF_ROOT:
+        return was_replaced(where, directory)
+    told = of_root or (noted(where, OF_USER) if entries.note else "")
+    if told in ("", directory):
+        return False
+    from ocirun.lifecycle.another import is_another, is_of_another
+
+    return is_another(told, directory) if of_root else is_of_another(told, where, directory, entries)
+
+
+def _of_scope(trace: Trace, where: str) -> list[Step]:
+    """Systemd removes the cgroup of a scope that it stops; what it has left is ours to remove."""
+    from ocirun.lifecycle.systemd import stop_arguments
+
+    unit, user, description = stop_arguments(trace)
+    return [
+        steps.kill_cgroup(path=where, pointer="", why=LIFECYCLE),
+        steps.stop_scope(unit=unit, user=user, description=description, pointer="", why=LIFECYCLE),
+        steps.remove_cgroup(path=where, parents=(), pointer="", why=LIFECYCLE),
+    ]
 
 
 def _cgroups(entries: Journal) -> list[tuple[str, int]]:
@@ -59,30 +101,109 @@ def ignore(fault: Fault) -> None:
     del fault
 
 
-def undo(lock: Lock, *, lenient: bool = False, warn: Callable[[Fault], None] = ignore) -> Task[None]:
+def undo(
+    lock: Lock, *, lenient: bool = False, at_once: bool = False, warn: Callable[[Fault], None] = ignore
+) -> Task[None]:
     """Undoes all of the container held by ``lock``, removes its state directory and runs the poststop hooks.
 
-    ``lenient`` goes on with what a damaged journal still tells; ``warn`` is told of hooks that fail.
+    ``lenient`` goes on with what a damaged journal still tells; ``at_once`` may sleep while the kernel
+    removes an empty cgroup, and saves a helper by it; ``warn`` is told of hooks that fail.
     Can be repeated: each inverse takes what is gone already as done.  Raises StepError or DriverError for
     what cannot be undone; the state directory then stays, so that it can be tried again.
     """
     entries = journal.read(lock.path, lenient=lenient)
+    if not entries.head and _was_executed(lock.path):
+        raise _emptied(lock.path)
+    if entries.scope is not None:
+        full.become_full()  # D-Bus is spoken by a package, which the core has not
     _end_hook(entries)
     if entries.cgroups_made < 0:
-        # make_cgroup did not come to its end, so nobody of ours is in there: who is, must not be killed
-        for where, parents in _cgroups(entries):
-            remove_if_empty(where, parents)
-    elif steps_back := inverse(entries):
-        yield from execute(compile_plan(Plan(lock.container, steps_back)), {}, Observer(), Execution())
+        # it did not come to its end, so nobody of ours is in there: who is, must not be killed
+        yield from _half_made(entries)
+    elif not (at_once and _were_empty(entries, lock.path)) and (steps_back := inverse(entries, lock.path)):
+        program = compile_plan(Plan(lock.container, steps_back))
+        performers = _performers(entries, lenient=lenient, warn=warn)
+        yield from execute(program, performers, Observer(), Execution())
     yield from _gone(entries)
+    _remove_spared(entries, lock.path)
     if not entries.has_hooks("poststop"):
         lock.remove()
         return
-    from ocirun.lifecycle.hooks import frozen, run_poststop, state_for
+    from ocirun.lifecycle.frozen import frozen
+    from ocirun.lifecycle.hooks import run_poststop, state_for
 
-    config = frozen(lock.path)
+    try:
+        config = frozen(lock.path, entries)
+    except StateError as error:
+        if not lenient:
+            raise
+        warn(Fault("/hooks/poststop", f"cannot be run: {error.message}"))
+        lock.remove()
+        return
     lock.remove()
     yield from run_poststop(config, state_for(entries.head, "stopped", 0), warn)
+
+
+def _were_empty(entries: Journal, directory: str) -> bool:
+    """Whether the cgroups that were made had nobody in them to kill, and are removed."""
+    if entries.scope is not None or not entries.cgroups_made or entries.resctrl:
+        return False
+    return all(
+        _serves_another(entries, where, directory)
+        or remove_if_empty(where, max(parents, entries.cgroups_made - 1))
+        for where, parents in _cgroups(entries)
+    )
+
+
+def _remove_spared(entries: Journal, directory: str) -> None:
+    """A cgroup that was left to another container of the user goes all the same when nobody is in it: the
+    note may be forged."""
+    if entries.note != OF_USER or entries.cgroups_made < 1:
+        return
+    for where, _ in _cgroups(entries):
+        if paths.dirname(noted(where, OF_USER)) not in ("", paths.dirname(directory)):
+            remove_if_empty(where, 0)
+
+
+def _half_made(entries: Journal) -> Task[None]:
+    for where, parents in _cgroups(entries):
+        remove_if_empty(where, parents)
+    if entries.scope is not None:
+        from ocirun.lifecycle.systemd import forget
+
+        yield from forget(entries.scope)
+
+
+def _performers(entries: Journal, *, lenient: bool, warn: Callable[[Fault], None]) -> dict[str, Performer]:
+    """The host's own steps of an undo."""
+    if entries.scope is None:
+        return {"remove_resctrl": _remove_resctrl}
+    from ocirun.lifecycle.systemd import stop_performer
+
+    stop = stop_performer(lenient=lenient, warn=warn)
+    return {"stop_scope": stop, "remove_resctrl": _remove_resctrl}
+
+
+def _remove_resctrl(step: Step, slots: dict[str, int]) -> Task[None]:
+    del slots
+    yield from ()
+    from ocirun.lifecycle.resctrl_steps import perform
+
+    perform(step, 0)
+
+
+def _was_executed(directory: str) -> bool:
+    """Whether the helper has begun in there: by then the journal has a head, unless somebody emptied it."""
+    return "gate" in os.listdir(directory)
+
+
+def _emptied(directory: str) -> StateError:
+    return StateError(
+        f"the journal in {directory} was emptied: nobody knows what to undo, and init may still wait",
+        path=directory,
+        code="state-io",
+        hint="end init and remove its cgroup by hand, then this directory",
+    )
 
 
 def _end_hook(entries: Journal) -> None:

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import posix as os
+
 from ocirun import SPEC_VERSION
 from ocirun import config as reading
 from ocirun import host as facts
+from ocirun.cgroup.restoring import Before
 from ocirun.cgroup.settings import set_cgroup
-from ocirun.errors import ConfigError, Fault, StateError
-from ocirun.files import read_file
+from ocirun.errors import ConfigError, Fault
+from ocirun.executor.run import Execution, Observer, execute
 from ocirun.jsontext import dumps
+from ocirun.lifecycle.frozen import frozen
+from ocirun.lifecycle.present import Present, check_use, completed, contradictions
 from ocirun.lifecycle.process import not_running
 from ocirun.lifecycle.state import CREATED, PAUSED, RUNNING, State, entries_of
-from ocirun.lifecycle.undo import ignore
+from ocirun.lifecycle.undo import despite, ignore
+from ocirun.plan import steps
+from ocirun.plan.compile import compile_plan
+from ocirun.plan.model import LIFECYCLE, Plan
+from ocirun.planner import devices
 from ocirun.planner import resources as limits
 from ocirun.planner.draft import Draft, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import TypeGuard
+    from collections.abc import Callable, Mapping, Sequence
 
-    from ocirun_spec.types import Config, Resources
+    from ocirun_spec.types import Config
 
+    from ocirun.cgroup.systemd import Value
+    from ocirun.journal import Journal
     from ocirun.lifecycle.store import Store
+    from ocirun.plan.model import Step
     from ocirun.waiting import Task
-
-HERE = "/linux/resources"
 
 
 def update(
@@ -37,44 +46,45 @@ def update(
 ) -> Task[None]:
     """Sets the limits that ``wanted``, a Resources object from outside, asks for; others stay as they are.
 
-    ``name`` is what errors call it.  Its device rules are not looked at: engines repeat those of config.json.
-    Everything is checked before anything is written; what is written stays where a later limit is refused.
+    ``name`` is what errors call it.  Rules of devices take the place of those that the container has, in one
+    moment; none leave them.
+    Everything is checked before anything is written, and where the kernel refuses a limit, those before it
+    are taken back.  All of it is done under the lock of the container: of two at once one would take back
+    what the other has set.
     Raises ConfigError with every fault, HostError for a controller that is not there, StateError for a
-    container that has stopped, DriverError for what the kernel refuses.
+    container that has stopped, DriverError and StepError for what the kernel refuses.
     """
-    yield from ()
+    lock = yield from store.lock(container)
+    try:
+        yield from _update(store, container, wanted, name, warn)
+    finally:
+        lock.close()
+
+
+def _update(
+    store: Store, container: str, wanted: Mapping[str, object], name: str, warn: Callable[[Fault], None]
+) -> Task[None]:
     entries = entries_of(store, container)
     if State(container, entries).status not in (CREATED, RUNNING, PAUSED):
         raise not_running()
     where = entries.cgroup
-    config = checked(_completed(wanted, where), name)
+    if not where:
+        from ocirun.lifecycle.members import without_cgroup
+
+        raise without_cgroup("limit")
+    present = Present(where, frozen(store.directory(container), entries))
+    config = checked(completed(wanted, present), name)
+    resources = config.get("linux", {}).get("resources", {})
     draft = Draft(config, facts.gather(), Options(container, bundle="/", state_directory="/"))
-    steps = limits.limit(draft, where)
-    draft.check_texts(steps)
+    contradictions(draft, resources, present)
+    planned = limits.limit(draft, where)
+    rules = devices.allow(draft) if resources.get("devices") else ()
+    draft.check_texts(planned)
     draft.settle()
-    _check_use(config.get("linux", {}).get("resources", {}), where)
+    check_use(resources, present)
     for fault in draft.warnings:
         warn(fault)
-    for step in steps:
-        path, writes, needed = step.args
-        assert isinstance(writes, tuple)
-        set_cgroup(str(path), [str(word) for word in writes], needed=bool(needed), pointer=step.pointer)
-
-
-def _completed(wanted: Mapping[str, object], where: str) -> dict[str, object]:
-    """Without the rules of devices; a limit of swap alone is one of memory and swap for the present limit of
-    memory."""
-    found = {name: value for name, value in wanted.items() if name != "devices"}
-    memory = found.get("memory")
-    if _is_object(memory) and memory.get("swap") and not memory.get("limit"):
-        present = _number(f"{where}/memory.max")
-        if present >= 0:
-            found["memory"] = {**memory, "limit": present}
-    return found
-
-
-def _is_object(value: object) -> TypeGuard[dict[str, object]]:
-    return isinstance(value, dict)
+    yield from _apply(container, entries, planned, rules, draft)
 
 
 def checked(wanted: Mapping[str, object], name: str) -> Config:
@@ -88,23 +98,60 @@ def checked(wanted: Mapping[str, object], name: str) -> Config:
         raise ConfigError(faults, name=name, code=error.code) from None
 
 
-def _check_use(resources: Resources, where: str) -> None:
-    """With checkBeforeUpdate a limit below what is used is refused (config-linux.md, Memory)."""
-    memory = resources.get("memory", {})
-    size = memory.get("limit", 0)
-    used = _number(f"{where}/memory.current") if memory.get("checkBeforeUpdate", False) and size > 0 else 0
-    if used > size:
-        raise StateError(
-            f"the new memory limit {size} is below the {used} bytes in use",
-            pointer=f"{HERE}/memory/limit",
-            hint="give more, or leave checkBeforeUpdate out",
-        )
-
-
-def _number(path: str) -> int:
-    """The number in a file of the cgroup; -1 for "max" and where there is no such file."""
+def _apply(
+    container: str, entries: Journal, planned: Sequence[Step], rules: Sequence[Step], draft: Draft
+) -> Task[None]:
+    before = Before()
+    known: list[Value] = []
     try:
-        text = read_file(path).strip()
+        _write(planned, before.note)
+        if entries.scope is not None:
+            from ocirun.lifecycle.systemd import update_scope
+
+            writes = _writes(planned, entries.cgroup)
+            yield from update_scope(entries.scope, writes, draft if rules else None, known)
+            _write(planned, None)  # systemd has written what it can say of them
+        if rules:  # the last of all: nobody can read the program that was there, so as to put it back
+            opened = steps.open_cgroup(path=entries.home, cgroup="cgroup", pointer="", why=LIFECYCLE)
+            program = compile_plan(Plan(container, [opened, *rules]))
+            yield from execute(program, {}, Observer(), Execution())
+    except BaseException as error:
+        if not _is_there(entries.cgroup):
+            raise not_running() from error
+        refused = before.restore()
+        if entries.scope is not None and known:
+            from ocirun.lifecycle.systemd import restore_scope
+
+            yield from despite(
+                error, "telling systemd the limits before", restore_scope(entries.scope, known)
+            )
+            refused = before.restore()  # systemd has written what it can say of them
+        if refused:
+            error.add_note(f"not as before: {', '.join(refused)}")
+        raise
+
+
+def _write(planned: Sequence[Step], note: Callable[[str, str], None] | None) -> None:
+    for step in planned:
+        path, writes, needed = step.args
+        assert isinstance(writes, tuple)
+        words = [str(word) for word in writes]
+        set_cgroup(str(path), words, needed=bool(needed), pointer=step.pointer, note=note)
+
+
+def _writes(planned: Sequence[Step], where: str) -> list[list[str]]:
+    """Files of the cgroup itself and their values."""
+    found: list[list[str]] = []
+    for step in planned:
+        path, writes, _ = step.args
+        if path == where and isinstance(writes, tuple):
+            found.append([str(word) for word in writes])
+    return found
+
+
+def _is_there(where: str) -> bool:
+    try:
+        os.stat(where)
     except FileNotFoundError:
-        return -1
-    return int(text) if text.isdigit() else -1
+        return False
+    return True

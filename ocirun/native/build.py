@@ -1,5 +1,7 @@
 """Builds the native programs: the launcher ``ocirun``, the shim's stub and the helper that enters containers.
 
+The launcher has an interpreter in it where this Python comes with a static library (Debian: libpython3-dev).
+
 pip runs it as a build hook of hatchling; ``python ocirun/native/build.py`` rebuilds all in place.  The
 helper is as small as this machine can make it: musl where there is musl-gcc or the ziglang package, else the
 static C library of the compiler.  Its build id goes into ``build_id.py``, so that the executor runs no other
@@ -8,6 +10,7 @@ helper.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -18,14 +21,15 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
 NATIVE = Path(__file__).resolve().parent
+_ROOT = NATIVE.parent.parent
 BIN = NATIVE / "bin"
 HELPER = BIN / "ocirun-helper"
 LAUNCHER = BIN / "ocirun"
@@ -37,7 +41,12 @@ _FLAGS = (
     "-fno-unwind-tables -ffunction-sections -fdata-sections "
     "-Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now"
 ).split()
+#: How the name of a directory begins in which something is being built.
+_SCRATCH = ".building-"
 _STRIPPED = ["-s", "-Wl,--build-id=sha1"]
+
+#: What the archive of CPython asks for besides.
+_LIBRARIES = [*(sysconfig.get_config_var("LIBS") or "").split(), "-lm"]
 
 #: Headers of the kernel, which musl-gcc does not look for: (name, where Debian and others put it).
 _KERNEL_HEADERS = ("linux", "asm", "asm-generic")
@@ -98,6 +107,76 @@ def compile_launcher(target: Path, boot: str) -> None:
     _compile([NATIVE / "launcher.c"], target, [f'-DOCIRUN_BOOT="{boot}"'])
 
 
+class Library(NamedTuple):
+    """A Python to link into a program: its static library, its headers, and what else gcc needs to be told.
+
+    A shared library would not do: the loader obeys LD_PRELOAD before a line of ours runs.
+    """
+
+    archive: Path
+    headers: Path
+    flags: tuple[str, ...] = ()
+
+
+def library() -> Library | None:
+    """That of the Python that builds, None where it has none or gcc is missing."""
+    archive = Path(sysconfig.get_config_var("LIBPL") or "/", sysconfig.get_config_var("LIBRARY") or "")
+    headers = Path(sysconfig.get_path("include"))
+    found = archive.is_file() and (headers / "Python.h").is_file() and shutil.which("gcc")
+    return Library(archive, headers) if found else None
+
+
+def compile_core(target: Path, boot: str, *, in_place: bool) -> bool:
+    """Compiles the launcher with an interpreter and the frozen hot commands in it (embed.c, freeze.py).
+
+    Gives False, and compiles nothing, where this Python cannot be linked into a program: the launcher without
+    one does the same, only slower.  ``in_place`` is for a checkout, whose code may be edited afterwards.
+    """
+    python = library()
+    if python is None:
+        return False
+    if sys.path[0] != str(_ROOT):  # pip runs this file where no package of ours is, or an older one
+        sys.path.insert(0, str(_ROOT))
+    from ocirun.native import freeze
+
+    with tempfile.TemporaryDirectory(prefix="ocirun-frozen-") as directory:
+        frozen = freeze.write(Path(directory), in_place=in_place)
+        try:
+            link_core(target, boot, frozen, python)
+        except BuildError as error:
+            os.write(2, f"{error}; it will start python3 instead\n".encode())
+            return False
+    return True
+
+
+def link_core(target: Path, boot: str, frozen: Sequence[Path], python: Library) -> None:
+    """Links the launcher with ``python`` and the sources that ``freeze.write`` wrote; raises BuildError."""
+    sources = [NATIVE / "launcher.c", NATIVE / "embed.c", NATIVE / "snapshot.c", *frozen, python.archive]
+    wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", "pthread_self")]
+    flags = [
+        *wrapped,
+        f"-Wl,-T,{NATIVE / 'snapshot.ld'}",
+        "-DOCIRUN_CORE",
+        f'-DOCIRUN_BOOT="{boot}"',
+        "-isystem",
+        str(python.headers),
+        f"-I{NATIVE}",
+    ]
+    with _replacing(target) as made:
+        _link(["gcc"], sources, made, [*flags, *python.flags], _LIBRARIES)
+        _add_snapshot(made)
+
+
+def _add_snapshot(program: Path) -> None:
+    """Puts one into the launcher, if it can be run here: not on a file system that is mounted noexec."""
+    from ocirun.native import snapshot
+
+    try:
+        snapshot.put_into(program)
+    except (snapshot.SnapshotError, OSError) as error:
+        os.write(2, f"{error}; it will start its interpreter anew each time\n".encode())
+
+
 def compile_shim(target: Path, boot: str, helper_build: str) -> None:
     """Compiles the shim's stub to ``target``: the launcher that asks a zygote first.
 
@@ -108,17 +187,37 @@ def compile_shim(target: Path, boot: str, helper_build: str) -> None:
 
 
 def _compile(sources: Sequence[Path], target: Path, extra: Sequence[str]) -> None:
-    """Compiles beside ``target`` and renames: a program that runs cannot be written (ETXTBSY)."""
+    with _replacing(target) as made:
+        _link(compiler(made.parent), sources, made, extra)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Generator[Path]:
+    """Where to make a program that then takes the place of ``target`` in one step.
+
+    One that runs cannot be written (ETXTBSY), and whoever calls it meanwhile gets the old or the new one.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as directory:
-        scratch = Path(directory)
-        made = scratch / target.name
-        command = [*compiler(scratch), *_FLAGS, *_STRIPPED, *extra, "-o", str(made), *map(str, sources)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            message = f"{' '.join(command)}\n{done.stderr}{target.name} cannot be compiled"
-            raise BuildError(message)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=_SCRATCH) as directory:
+        made = Path(directory, target.name)
+        yield made
         made.replace(target)
+
+
+def _link(
+    program: Sequence[str],
+    sources: Sequence[Path],
+    made: Path,
+    extra: Sequence[str],
+    libraries: Sequence[str] = (),
+) -> None:
+    """Compiles with the compiler ``program``; raises BuildError."""
+    begin = [*program, *_FLAGS, *_STRIPPED, *extra, "-o", str(made)]
+    command = [*begin, *map(str, sources), *libraries]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        message = f"{' '.join(command)}\n{done.stderr}{made.name} cannot be compiled"
+        raise BuildError(message)
 
 
 def build_id(program: Path) -> str:
@@ -167,10 +266,11 @@ def build_helper() -> None:
 
 def build_in_place() -> None:
     """Builds all for a checkout: the programs run the sources where they lie; raises BuildError."""
-    root = NATIVE.parent.parent
     build_helper()
-    compile_launcher(LAUNCHER, str(root / "ocirun" / "boot.py"))
-    compile_shim(SHIM, str(root / "shim" / "ocirun_shim" / "boot.py"), build_id(HELPER))
+    launcher = str(_ROOT / "ocirun" / "boot.py")
+    if not compile_core(LAUNCHER, launcher, in_place=True):
+        compile_launcher(LAUNCHER, launcher)
+    compile_shim(SHIM, str(_ROOT / "shim" / "ocirun_shim" / "boot.py"), build_id(HELPER))
 
 
 def _installed(boot: str) -> str:
@@ -192,7 +292,9 @@ class NativeBuildHook(BuildHookInterface[Any]):
         else:
             build_helper()
             scripts = [self._scratch() / LAUNCHER.name, self._scratch() / SHIM.name]
-            compile_launcher(scripts[0], _installed("ocirun/boot.py"))
+            launcher = _installed("ocirun/boot.py")
+            if not compile_core(scripts[0], launcher, in_place=False):
+                compile_launcher(scripts[0], launcher)
             compile_shim(scripts[1], _installed("ocirun_shim/boot.py"), build_id(HELPER))
         build_data["pure_python"] = False
         # The programs name the directory of this Python's version, so the wheel is for no other.
@@ -209,7 +311,8 @@ class NativeBuildHook(BuildHookInterface[Any]):
 
     def _scratch(self) -> Path:
         if not self._scratch_directory:
-            self._scratch_directory = tempfile.mkdtemp(prefix="ocirun-build-")
+            # not /tmp, which may be mounted noexec: the launcher is run to put a snapshot into it
+            self._scratch_directory = tempfile.mkdtemp(prefix=_SCRATCH, dir=BIN)
         return Path(self._scratch_directory)
 
 

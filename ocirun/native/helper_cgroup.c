@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/bpf.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -14,22 +16,19 @@
 #include <unistd.h>
 
 #include "helper.h"
-#include "helper_kernel.h"
 
 enum { EMPTY_WAIT_MS = 10000, BUSY_WAIT_MS = 1000, BUSY_STEP_MS = 5, LOG_SIZE = 1 << 18, LOG_TAIL = 2048 };
 
-void run_open_cgroup(const struct open_cgroup_args *args) {
-    int fd = open(args->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0)
-        fail_errno("open", args->path);
-    fill_slot(args->cgroup, fd);
-}
-
 /* -- devices -- */
 
+#define PROGRAM "ocirun_devices"
+
+static int bpf(enum bpf_cmd command, union bpf_attr *attr) {
+    return (int)syscall(SYS_bpf, command, attr, sizeof *attr);
+}
+
 /* The kernel's reasons are in the last lines of its log. */
-static _Noreturn void fail_verifier(struct kernel_bpf_load *load, int error) {
+static _Noreturn void fail_verifier(union bpf_attr *load, int error) {
     char *log = mmap(NULL, LOG_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     size_t length;
 
@@ -37,43 +36,56 @@ static _Noreturn void fail_verifier(struct kernel_bpf_load *load, int error) {
         fail(error, "bpf", "BPF_PROG_LOAD");
     load->log_level = 1;
     load->log_size = LOG_SIZE;
-    load->log = (uint64_t)(uintptr_t)log;
-    syscall(SYS_bpf, KERNEL_BPF_PROG_LOAD, load, sizeof *load);
+    load->log_buf = (uint64_t)(uintptr_t)log;
+    bpf(BPF_PROG_LOAD, load);
     length = strnlen(log, LOG_SIZE - 1);
     fail(error, "bpf", length > LOG_TAIL ? log + length - LOG_TAIL : log);
 }
 
+/* Our program that is on the cgroup already, -1 for none: an update replaces it, and so does the next
+ * container in a cgroup that was kept; beside it, what only one of the two allows would be denied. */
+static int program_before(int cgroup) {
+    uint32_t ids[64]; /* BPF_CGROUP_MAX_PROGS */
+    union bpf_attr on = {.query = {.target_fd = (uint32_t)cgroup,
+                                   .attach_type = BPF_CGROUP_DEVICE,
+                                   .prog_ids = (uint64_t)(uintptr_t)ids,
+                                   .prog_cnt = sizeof ids / sizeof *ids}};
+
+    if (bpf(BPF_PROG_QUERY, &on) < 0)
+        return -1;
+    for (uint32_t i = 0; i < on.query.prog_cnt; i++) {
+        struct bpf_prog_info told = {0};
+        int fd = bpf(BPF_PROG_GET_FD_BY_ID, &(union bpf_attr){.prog_id = ids[i]});
+        union bpf_attr of = {.info = {(uint32_t)fd, sizeof told, (uint64_t)(uintptr_t)&told}};
+        if (!bpf(BPF_OBJ_GET_INFO_BY_FD, &of) && !strcmp(told.name, PROGRAM))
+            return fd;
+        close_fd(fd);
+    }
+    return -1;
+}
+
 void run_allow_devices(const struct allow_devices_args *args) {
-    struct kernel_bpf_load load = {
-        .type = KERNEL_BPF_PROG_TYPE_CGROUP_DEVICE,
-        .instruction_count = args->program.length / 8,
-        .instructions = (uint64_t)(uintptr_t)args->program.data,
-        .license = (uint64_t)(uintptr_t)"Apache-2.0",
-        .name = "ocirun_devices",
-    };
-    struct kernel_bpf_attach attach = {
-        .target_fd = (uint32_t)slot_fd(args->cgroup),
-        .type = KERNEL_BPF_CGROUP_DEVICE,
-        .flags = KERNEL_BPF_F_ALLOW_MULTI,
-    };
-    int program = (int)syscall(SYS_bpf, KERNEL_BPF_PROG_LOAD, &load, sizeof load);
+    union bpf_attr load = {.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
+                           .insn_cnt = args->program.length / sizeof(struct bpf_insn),
+                           .insns = (uint64_t)(uintptr_t)args->program.data,
+                           .license = (uint64_t)(uintptr_t)"Apache-2.0",
+                           .prog_name = PROGRAM};
+    int cgroup = slot_fd(args->cgroup), before = program_before(cgroup);
+    int program = bpf(BPF_PROG_LOAD, &load);
+    union bpf_attr attach = {.target_fd = (uint32_t)cgroup,
+                             .attach_bpf_fd = (uint32_t)program,
+                             .attach_type = BPF_CGROUP_DEVICE,
+                             .attach_flags = BPF_F_ALLOW_MULTI | (before < 0 ? 0 : BPF_F_REPLACE),
+                             .replace_bpf_fd = (uint32_t)before};
 
     if (program < 0)
         fail_verifier(&load, errno);
-    attach.program_fd = (uint32_t)program;
-    if (syscall(SYS_bpf, KERNEL_BPF_PROG_ATTACH, &attach, sizeof attach) < 0)
-        fail_errno("bpf", "BPF_PROG_ATTACH");
+    must(bpf(BPF_PROG_ATTACH, &attach), "bpf", "BPF_PROG_ATTACH");
     close_fd(program); /* the cgroup holds it now */
+    close_fd(before);
 }
 
 /* -- the end -- */
-
-static int64_t now_ms(void) {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static bool is_populated(int events) {
     char text[128];
@@ -106,13 +118,10 @@ void run_kill_cgroup(const struct kill_cgroup_args *args) {
 
     if (cgroup < 0 && errno == ENOENT)
         return;
-    if (cgroup < 0)
-        fail_errno("open", args->path);
+    must(cgroup, "open", args->path);
     /* The root cgroup alone has no cgroup.kill since Linux 5.14, and the root must not be killed: so there is
      * no other way tried. */
-    kill = openat(cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC);
-    if (kill < 0)
-        fail_errno("openat", "cgroup.kill");
+    kill = must(openat(cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC), "openat", "cgroup.kill");
     if (write(kill, "1", 1) < 0 && errno != ENODEV)
         fail_errno("write", "cgroup.kill");
     close_fd(kill);
@@ -134,27 +143,18 @@ static bool remove_directory(int parent, const char *name, int64_t until) {
     return true;
 }
 
-/* The layout of linux_dirent64 (getdents64(2)). */
-struct entry {
-    uint64_t inode, offset;
-    uint16_t size;
-    uint8_t type;
-    char name[];
-};
-
 static bool first_child(int directory, char name[static NAME_MAX + 1]) {
-    _Alignas(struct entry) char space[2048];
+    _Alignas(struct dirent) char space[2048];
     long length;
 
     lseek(directory, 0, SEEK_SET);
     while ((length = syscall(SYS_getdents64, directory, space, sizeof space)) > 0) {
-        const struct entry *entry;
-        for (long at = 0; at < length; at += entry->size) {
-            entry = (const struct entry *)(const void *)(space + at);
-            if (entry->type != DT_DIR || !strcmp(entry->name, ".") || !strcmp(entry->name, ".."))
+        const struct dirent *entry;
+        for (long at = 0; at < length; at += entry->d_reclen) {
+            entry = (const struct dirent *)(const void *)(space + at);
+            if (entry->d_type != DT_DIR || !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
                 continue;
-            name[0] = '\0';
-            append(name, NAME_MAX + 1, entry->name);
+            snprintf(name, NAME_MAX + 1, "%s", entry->d_name);
             return true;
         }
     }
@@ -164,50 +164,28 @@ static bool first_child(int directory, char name[static NAME_MAX + 1]) {
 /* Removes the first cgroup below top that has none below it; false when there is none left.  It starts from
  * the top each time: no container can nest its cgroups too deep for our stack or descriptors. */
 static bool remove_leaf(int top, const char *path, int64_t until) {
-    char name[NAME_MAX + 1], below[NAME_MAX + 1];
-    int parent = dup(top), child;
+    char name[NAME_MAX + 1], next[NAME_MAX + 1];
+    int parent = -1, here = dup(top);
 
-    if (!first_child(parent, name)) {
+    while (here >= 0 && first_child(here, next)) {
         close_fd(parent);
-        return false;
+        parent = here;
+        memcpy(name, next, sizeof name);
+        here = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     }
-    while ((child = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) >= 0) {
-        bool leaf = !first_child(child, below);
-        if (leaf) {
-            close_fd(child);
-            break;
-        }
-        close_fd(parent);
-        parent = child;
-        memcpy(name, below, sizeof name);
-    }
-    if (child < 0 && errno != ENOENT)
+    if (here < 0 && errno != ENOENT)
         fail_errno("openat", path);
-    if (!remove_directory(parent, name, until))
+    close_fd(here);
+    if (parent >= 0 && !remove_directory(parent, name, until))
         fail_errno("rmdir", path);
     close_fd(parent);
-    return true;
-}
-
-/* The directories above were made for this container if nobody else uses them; who is first or last cannot be
- * told, so one that is in use is simply left. */
-static void remove_parents(const char *path, uint32_t parents) {
-    char above[PATH_MAX] = "";
-
-    append(above, sizeof above, path);
-    for (uint32_t i = 0; i < parents; i++) {
-        char *slash = strrchr(above, '/');
-        if (!slash || slash == above)
-            return;
-        *slash = '\0';
-        if (rmdir(above) < 0 && errno != ENOENT)
-            return;
-    }
+    return parent >= 0;
 }
 
 void run_remove_cgroup(const struct remove_cgroup_args *args) {
     int top = open(args->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int64_t until = now_ms() + BUSY_WAIT_MS;
+    struct wire_strs parents = args->parents;
 
     if (top < 0 && errno != ENOENT)
         fail_errno("open", args->path);
@@ -216,5 +194,8 @@ void run_remove_cgroup(const struct remove_cgroup_args *args) {
     close_fd(top);
     if (!remove_directory(AT_FDCWD, args->path, until))
         fail_errno("rmdir", args->path);
-    remove_parents(args->path, args->parents);
+    /* these were made for this container if nobody else uses them; who is first or last cannot be told, so
+     * one that is in use is simply left */
+    while (parents.count && (rmdir(wire_next(&parents)) == 0 || errno == ENOENT))
+        continue;
 }

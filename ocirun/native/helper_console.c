@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -11,28 +13,24 @@
 #include <unistd.h>
 
 #include "helper.h"
-#include "helper_kernel.h"
 
 enum { PTMX_MAJOR = 5, PTMX_MINOR = 2 };
 
 /* The image may have put anything at /dev/pts: only a devpts is opened for more than a look (CVE-2025-52565).
  */
 static int open_master(void) {
-    int pts = open_in_root("/dev/pts", O_PATH | O_DIRECTORY, IN_ROOT_NO_SYMLINKS), master;
+    int pts =
+        must(open_in_root("/dev/pts", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS), "openat2", "/dev/pts");
     struct statfs file_system;
     struct stat facts;
+    int master;
 
-    if (pts < 0)
-        fail_errno("openat2", "/dev/pts");
-    if (fstatfs(pts, &file_system) < 0)
-        fail_errno("fstatfs", "/dev/pts");
-    if ((unsigned long)file_system.f_type != KERNEL_DEVPTS_SUPER_MAGIC)
+    must(fstatfs(pts, &file_system), "fstatfs", "/dev/pts");
+    if ((unsigned long)file_system.f_type != DEVPTS_SUPER_MAGIC)
         fail(ENODEV, "check of devpts", "/dev/pts");
-    master = open_beneath(pts, "ptmx", O_RDWR | O_NOCTTY);
-    if (master < 0)
-        fail_errno("openat2", "/dev/pts/ptmx");
-    if (fstat(master, &facts) < 0)
-        fail_errno("fstat", "/dev/pts/ptmx");
+    /* of this devpts itself: what is mounted over it may never answer */
+    master = must(open_in_kernel(pts, "ptmx", O_RDWR | O_NOCTTY), "openat2", "/dev/pts/ptmx");
+    must(fstat(master, &facts), "fstat", "/dev/pts/ptmx");
     if (!S_ISCHR(facts.st_mode) || facts.st_rdev != makedev(PTMX_MAJOR, PTMX_MINOR))
         fail(ENODEV, "check of ptmx", "/dev/pts/ptmx");
     close_fd(pts);
@@ -41,23 +39,17 @@ static int open_master(void) {
 
 /* The other end comes from the master itself, not from a path that may name another file. */
 static int open_peer(int master) {
-    int unlock = 0, peer;
+    int unlock = 0;
 
-    if (ioctl(master, KERNEL_TIOCSPTLCK, &unlock) < 0)
-        fail_errno("TIOCSPTLCK", "/dev/pts/ptmx");
-    peer = ioctl(master, KERNEL_TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (peer < 0)
-        fail_errno("TIOCGPTPEER", "/dev/pts/ptmx");
-    return peer;
+    must(ioctl(master, TIOCSPTLCK, &unlock), "TIOCSPTLCK", "/dev/pts/ptmx");
+    return must(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC), "TIOCGPTPEER", "/dev/pts/ptmx");
 }
 
 /* A link in the place of /dev or /dev/console leads nowhere: neither is followed (CVE-2026-88264). */
 static int make_console_file(void) {
-    int dev = open_in_root("/dev", O_PATH | O_DIRECTORY, IN_ROOT_NO_SYMLINKS), fd;
+    int dev = must(open_in_root("/dev", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS), "openat2", "/dev"), fd;
     struct stat facts;
 
-    if (dev < 0)
-        fail_errno("openat2", "/dev");
     if (mknodat(dev, "console", S_IFREG | 0600, 0) < 0 && errno != EEXIST)
         fail_errno("mknodat", "/dev/console");
     fd = open_beneath(dev, "console", O_PATH);
@@ -70,7 +62,7 @@ static int make_console_file(void) {
 }
 
 static void bind_console(int peer) {
-    int target = make_console_file(), bound = clone_tree(peer, "/dev/console", false);
+    int target = make_console_file(), bound = clone_tree(peer, "/dev/console", 0);
 
     move_onto(bound, target, "/dev/console");
     close_fd(bound);
@@ -87,22 +79,4 @@ void run_make_console(const struct make_console_args *args) {
         bind_console(peer);
     fill_slot(args->console, master);
     fill_slot(args->terminal, peer);
-}
-
-void run_new_session(void) {
-    if (setsid() < 0)
-        fail_errno("setsid", "");
-}
-
-void run_take_terminal(const struct take_terminal_args *args) {
-    int terminal = slot_fd(args->terminal);
-
-    if (ioctl(terminal, TIOCSCTTY, 0) < 0)
-        fail_errno("TIOCSCTTY", "/dev/console");
-    if (fchown(terminal, args->owner, (gid_t)-1) < 0)
-        fail_errno("fchown", "/dev/console");
-    for (int fd = 0; fd < 3; fd++)
-        if (dup3(terminal, fd, 0) < 0)
-            fail_errno("dup3", "/dev/console");
-    close_slot(args->terminal);
 }

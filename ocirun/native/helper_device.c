@@ -15,8 +15,7 @@
 static void check_device(int parent, const char *name, mode_t kind, dev_t device, const char *path) {
     struct stat facts;
 
-    if (fstatat(parent, name, &facts, AT_SYMLINK_NOFOLLOW) < 0)
-        fail_errno("fstatat", path);
+    must(fstatat(parent, name, &facts, AT_SYMLINK_NOFOLLOW), "fstatat", path);
     if ((facts.st_mode & S_IFMT) != kind || (kind != S_IFIFO && facts.st_rdev != device))
         fail(EEXIST, "mknodat", path);
 }
@@ -29,13 +28,10 @@ void run_make_device(const struct make_device_args *args) {
 
     if (kind != S_IFCHR && kind != S_IFBLK && kind != S_IFIFO)
         fail(EINVAL, "mknodat", args->path);
-    parent = make_parent(args->path, &name);
-    if (parent < 0)
-        fail_errno("openat2", args->path);
+    parent = must(make_parent(args->path, &name, true), "openat2", args->path);
     /* the umask is 0, so the mode is what was asked for */
     if (mknodat(parent, name, kind | (args->mode & 07777), device) == 0) {
-        if (fchownat(parent, name, args->uid, args->gid, AT_SYMLINK_NOFOLLOW) < 0)
-            fail_errno("fchownat", args->path);
+        must(fchownat(parent, name, args->uid, args->gid, AT_SYMLINK_NOFOLLOW), "fchownat", args->path);
     } else if (errno == EEXIST) {
         check_device(parent, name, kind, device, args->path);
     } else {
@@ -44,42 +40,41 @@ void run_make_device(const struct make_device_args *args) {
     close_fd(parent);
 }
 
-/* Whether a link to target is there already; another link or a device is taken away, nothing else is. */
-static bool same_link(int parent, const char *name, const char *target, const char *path) {
+/* Whether a link to target is there already; another link or a device is taken away where it may be, nothing
+ * else is. */
+static bool same_link(int parent, const char *name, const char *target, const char *path, bool replace) {
     char found[PATH_MAX];
     ssize_t length = readlinkat(parent, name, found, sizeof found);
     struct stat facts;
 
     if (length >= 0 && (size_t)length == strlen(target) && !memcmp(found, target, (size_t)length))
         return true;
-    if (fstatat(parent, name, &facts, AT_SYMLINK_NOFOLLOW) < 0)
-        fail_errno("fstatat", path);
-    if (!S_ISLNK(facts.st_mode) && !S_ISCHR(facts.st_mode))
+    must(fstatat(parent, name, &facts, AT_SYMLINK_NOFOLLOW), "fstatat", path);
+    if (!replace || (!S_ISLNK(facts.st_mode) && !S_ISCHR(facts.st_mode)))
         fail(EEXIST, "symlinkat", path);
-    if (unlinkat(parent, name, 0) < 0)
-        fail_errno("unlinkat", path);
+    must(unlinkat(parent, name, 0), "unlinkat", path);
     return false;
 }
 
-void run_make_symlink(const struct make_symlink_args *args) {
+void make_link(const char *target, const char *path, bool plain) {
     const char *name;
-    int parent = make_parent(args->path, &name);
+    int parent = must(make_parent(path, &name, plain), "openat2", path);
 
-    if (parent < 0)
-        fail_errno("openat2", args->path);
-    if (symlinkat(args->target, parent, name) < 0) {
+    if (symlinkat(target, parent, name) < 0) {
         if (errno != EEXIST)
-            fail_errno("symlinkat", args->path);
-        if (!same_link(parent, name, args->target, args->path) && symlinkat(args->target, parent, name) < 0)
-            fail_errno("symlinkat", args->path);
+            fail_errno("symlinkat", path);
+        if (!same_link(parent, name, target, path, plain))
+            must(symlinkat(target, parent, name), "symlinkat", path);
     }
     close_fd(parent);
 }
 
-void run_make_directory(const struct make_directory_args *args) {
-    int fd = make_in_root(args->path, S_IFDIR, args->mode & 07777, false);
+/* An image whose /dev is a link must not send devices and links, and what they replace, elsewhere
+ * (CVE-2026-41579). */
+void run_make_symlink(const struct make_symlink_args *args) {
+    make_link(args->target, args->path, true);
+}
 
-    if (fd < 0)
-        fail_errno("mkdirat", args->path);
-    close_fd(fd);
+void run_make_directory(const struct make_directory_args *args) {
+    close_fd(must(make_in_root(args->path, S_IFDIR, args->mode & 07777, false), "mkdirat", args->path));
 }

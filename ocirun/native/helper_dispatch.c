@@ -19,6 +19,12 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_OPEN_FILESYSTEM:
         run_open_filesystem(&args->open_filesystem);
         return;
+    case VERB_ENTER_VIEW:
+        run_enter_view();
+        return;
+    case VERB_LEAVE_VIEW:
+        run_leave_view();
+        return;
     case VERB_OPEN_DEVICE:
         run_open_device(&args->open_device);
         return;
@@ -34,8 +40,20 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_OPEN_PROC:
         run_open_proc(&args->open_proc);
         return;
+    case VERB_MAKE_MAPPING:
+        run_make_mapping(&args->make_mapping);
+        return;
+    case VERB_MAP_IDS:
+        run_map_ids(&args->map_ids);
+        return;
     case VERB_SET_OOM_SCORE:
         run_set_oom_score(&args->set_oom_score);
+        return;
+    case VERB_SET_INITIAL_AFFINITY:
+        run_set_initial_affinity(&args->set_initial_affinity);
+        return;
+    case VERB_DROP_GROUPS:
+        run_drop_groups();
         return;
     case VERB_JOIN_NAMESPACES:
         run_join_namespaces(&args->join_namespaces);
@@ -54,6 +72,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_REMOVE_CGROUP:
         run_remove_cgroup(&args->remove_cgroup);
+        return;
+    case VERB_SET_AFFINITY:
+        run_set_affinity(&args->set_affinity);
         return;
     case VERB_JOIN_CGROUP_NAMESPACE:
         run_join_cgroup_namespace(&args->join_cgroup_namespace);
@@ -81,6 +102,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_ATTACH:
         run_attach(&args->attach);
+        return;
+    case VERB_REMOUNT:
+        run_remount(&args->remount);
         return;
     case VERB_MAKE_DEVICE:
         run_make_device(&args->make_device);
@@ -118,6 +142,12 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_SET_DOMAINNAME:
         run_set_domainname(&args->set_domainname);
         return;
+    case VERB_SET_SELINUX:
+        run_set_selinux(&args->set_selinux);
+        return;
+    case VERB_SET_APPARMOR:
+        run_set_apparmor(&args->set_apparmor);
+        return;
     case VERB_SET_SYSCTL:
         run_set_sysctl(&args->set_sysctl);
         return;
@@ -127,8 +157,23 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_MASK_PATH:
         run_mask_path(&args->mask_path);
         return;
+    case VERB_SET_ROOT_PROPAGATION:
+        run_set_root_propagation(&args->set_root_propagation);
+        return;
     case VERB_FORBID_NEW_PRIVILEGES:
         run_forbid_new_privileges();
+        return;
+    case VERB_SET_SCHEDULER:
+        run_set_scheduler(&args->set_scheduler);
+        return;
+    case VERB_SET_IO_PRIORITY:
+        run_set_io_priority(&args->set_io_priority);
+        return;
+    case VERB_SET_PERSONALITY:
+        run_set_personality(&args->set_personality);
+        return;
+    case VERB_SET_MEMORY_POLICY:
+        run_set_memory_policy(&args->set_memory_policy);
         return;
     case VERB_ENTER_CWD:
         run_enter_cwd(&args->enter_cwd);
@@ -162,6 +207,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
         return;
     case VERB_FIND_PROGRAM:
         run_find_program(&args->find_program);
+        return;
+    case VERB_LOAD_SECCOMP:
+        run_load_seccomp(&args->load_seccomp);
         return;
     case VERB_CLOSE_DESCRIPTORS:
         run_close_descriptors(&args->close_descriptors);

@@ -4,14 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "helper.h"
@@ -38,16 +40,16 @@ static _Noreturn void fail_hook(int error, int status, const char *operation) {
 
     for (size_t i = 0; i < hook.length; i++)
         if (!hook.tail[i])
-            hook.tail[i] = ' ';
+            hook.tail[i] = '?';
     hook.tail[hook.length] = '\0';
     if (helper.control >= 0) {
         report(REPORT_FAILED, error, (uint32_t)status, operation, hook.tail, NULL, 0);
-        _exit(1);
+        leave(1);
     }
     memcpy(text + 1, numbers, sizeof numbers);
     memcpy(text + 1 + sizeof numbers, operation, named);
     memcpy(text + 1 + sizeof numbers + named, hook.tail, hook.length);
-    _exit(write(slot_fd(helper.proof), text, 1 + sizeof numbers + named + hook.length) < 0 ? 126 : 1);
+    leave(write(slot_fd(helper.proof), text, 1 + sizeof numbers + named + hook.length) < 0 ? 126 : 1);
 }
 
 /* It is there whole, so that nobody waits for the hook to read it.  The pid is the one that the container
@@ -55,10 +57,10 @@ static _Noreturn void fail_hook(int error, int status, const char *operation) {
 static int write_state(const struct wire_bytes *state) {
     char pid[32];
     int length = snprintf(pid, sizeof pid, "{\"pid\": %d, ", (int)getpid());
-    int fd = (int)syscall(SYS_memfd_create, "ocirun-state", KERNEL_MFD_CLOEXEC | KERNEL_MFD_NOEXEC_SEAL);
+    int fd = (int)syscall(SYS_memfd_create, "ocirun-state", MFD_CLOEXEC | KERNEL_MFD_NOEXEC_SEAL);
 
     if (fd < 0 && errno == EINVAL) /* older than Linux 6.3 */
-        fd = (int)syscall(SYS_memfd_create, "ocirun-state", KERNEL_MFD_CLOEXEC);
+        fd = (int)syscall(SYS_memfd_create, "ocirun-state", MFD_CLOEXEC);
     if (fd < 0)
         fail_hook(errno, 0, "memfd_create");
     if (write(fd, pid, (size_t)length) != length ||
@@ -79,10 +81,10 @@ static _Noreturn void become(const struct run_hook_inside_args *args, int state,
     if (helper.control >= 0)
         umask(helper.umask);
     if (dup2(state, 0) == 0 && dup2(out, 1) == 1 && dup2(out, 2) == 2 &&
-        syscall(SYS_close_range, 3, ~0U, KERNEL_CLOSE_RANGE_CLOEXEC) == 0)
+        syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
         execve(args->path, argv, envp);
     *refused = errno;
-    _exit(127);
+    leave(127);
 }
 
 /* Takes a piece of what it printed; false at the end of it. */
@@ -101,24 +103,17 @@ static bool take_output(void) {
     return true;
 }
 
-static int64_t now(void) {
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
-
-/* Reads until it has ended; false when its time, in milliseconds from now(2) on, is over before. */
+/* Reads until it has ended; false when its time, in milliseconds from now_ms on, is over before. */
 static bool follow(int64_t until) {
     struct pollfd both[] = {{hook.process, POLLIN, 0}, {hook.output, POLLIN, 0}};
 
     do {
-        int64_t left = until ? until - now() : -1;
+        int64_t left = until ? until - now_ms() : -1;
         int count = poll(both, 2, until && left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left);
 
         if (count < 0 && errno != EINTR)
             fail_hook(errno, 0, "poll");
-        if (count == 0 && until && now() >= until)
+        if (count == 0 && until && now_ms() >= until)
             return false;
         if (count > 0 && both[1].revents && !take_output())
             both[1].fd = -1;
@@ -144,14 +139,14 @@ void run_run_hook_inside(const struct run_hook_inside_args *args) {
     if (refused == MAP_FAILED || pipe2(output, O_CLOEXEC) < 0)
         fail_hook(errno, 0, "pipe2");
     signal(SIGCHLD, SIG_DFL); /* ignored by our caller, it would take the status of the child from us */
-    hook.pid = (pid_t)syscall(SYS_clone, KERNEL_CLONE_PIDFD | SIGCHLD, NULL, &hook.process, NULL, NULL);
+    hook.pid = (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &hook.process, NULL, NULL);
     if (hook.pid < 0)
         fail_hook(errno, 0, "clone");
     if (!hook.pid)
         become(args, state, output[1], refused);
     close_fd(output[1]);
     hook.output = output[0];
-    if (!follow(args->timeout ? now() + (int64_t)args->timeout * 1000 : 0)) {
+    if (!follow(args->timeout ? now_ms() + (int64_t)args->timeout * 1000 : 0)) {
         kill(-hook.pid, SIGKILL);
         take_the_rest();
         fail_hook(0, -1, "");

@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "helper.h"
@@ -20,8 +22,7 @@ struct helper helper = {.root = -1};
 static void fill_stdio(void) {
     struct pollfd stdio[] = {{.fd = 0}, {.fd = 1}, {.fd = 2}};
 
-    if (poll(stdio, 3, 0) < 0)
-        fail_errno("poll", "standard input, output and error");
+    must(poll(stdio, 3, 0), "poll", "standard input, output and error");
     for (int fd = 0; fd < 3; fd++)
         if (stdio[fd].revents & POLLNVAL && open("/dev/null", O_RDWR) != fd)
             fail_errno("open", "/dev/null");
@@ -32,8 +33,7 @@ static void take_plan(int fd) {
     const char *wrong;
     void *data;
 
-    if (fstat(fd, &facts) < 0)
-        fail_errno("fstat", "the plan");
+    must(fstat(fd, &facts), "fstat", "the plan");
     if (facts.st_size < PLAN_HEADER || facts.st_size > PLAN_SIZE_MAX)
         fail(EPROTO, "plan", "not a plan");
     data = mmap(NULL, (size_t)facts.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -64,18 +64,15 @@ static void check_control(void) {
     int kind;
     socklen_t size = sizeof kind;
 
-    if (getsockopt(helper.control, SOL_SOCKET, SO_TYPE, &kind, &size) < 0 || kind != SOCK_SEQPACKET)
-        _exit(2);
-    if (fcntl(helper.control, F_SETFD, FD_CLOEXEC) < 0)
-        _exit(2);
+    if (getsockopt(helper.control, SOL_SOCKET, SO_TYPE, &kind, &size) < 0 || kind != SOCK_SEQPACKET ||
+        fcntl(helper.control, F_SETFD, FD_CLOEXEC) < 0)
+        leave(2);
 }
 
-/* The control socket and the plan come as the two descriptors behind 0, 1, 2 and those that the caller wants
- * preserved, whose number is our only argument. */
-static unsigned preserved(int argc, char **argv) {
+static unsigned number(const char *text) {
     unsigned count = 0;
 
-    for (const char *c = argc > 1 ? argv[1] : ""; *c >= '0' && *c <= '9' && count < PRESERVED_MAX; c++)
+    for (const char *c = text; *c >= '0' && *c <= '9' && count < PRESERVED_MAX; c++)
         count = count * 10 + (unsigned)(*c - '0');
     return count;
 }
@@ -91,17 +88,43 @@ static void enter_cgroup(const char *procs) {
     close(fd);
 }
 
+/* An ordinary user may clone no mount but in a namespace of his own: so we become root of one, a new one or
+ * that of a path, before all else.  Then we are executed once more, for what /proc tells of a process that is
+ * not dumpable belongs to the root of the user namespace in which it was executed (task_dump_owner). */
+static _Noreturn void enter_user_namespace(char **argv) {
+    helper.step = number(argv[3]);
+    if (argv[4]) {
+        int fd = must(open(argv[4], O_RDONLY | O_CLOEXEC), "open", argv[4]);
+        must(setns(fd, CLONE_NEWUSER), "setns", argv[4]);
+    } else {
+        must(unshare(CLONE_NEWUSER), "unshare", "user");
+        run_meet(&(struct meet_args){0});
+    }
+    must(unshare(CLONE_NEWNS), "unshare", "mount");
+    must(syscall(SYS_setresgid, 0, 0, 0), "setresgid", "");
+    must(syscall(SYS_setresuid, 0, 0, 0), "setresuid", "");
+    must(fcntl(helper.control, F_SETFD, 0), "fcntl", "");
+    argv[3] = NULL;
+    execve("/proc/self/exe", argv, argv + 3);
+    fail_errno("execve", "/proc/self/exe");
+}
+
+/* The control socket and the plan come as the two descriptors behind 0, 1, 2 and those that the caller wants
+ * preserved, whose number is our first argument.  The others are the file by which a cgroup is entered, the
+ * step that makes a user namespace, and the path of one that exists. */
 int main(int argc, char **argv) {
     union verb_args args;
     struct record record;
 
-    helper.control = (int)(3 + preserved(argc, argv));
+    helper.control = (int)(3 + number(argc > 1 ? argv[1] : ""));
     check_control();
+    if (argc > 3)
+        enter_user_namespace(argv);
     take_plan(helper.control + 1);
     fill_stdio();
     make_arena();
     helper.umask = umask(0);
-    if (argc > 2)
+    if (argc > 2 && *argv[2])
         enter_cgroup(argv[2]);
     while (plan_next(&helper.plan, &helper.at, &record)) {
         helper.step = record.step;
@@ -136,7 +159,7 @@ static void take_answer(const struct wire_u32s *slots) {
     while ((got = recvmsg(helper.control, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
         continue;
     if (got != 1 || go != 'G')
-        _exit(1); /* the host is gone, or no longer speaks with us */
+        leave(1); /* the host is gone, or no longer speaks with us */
     header = CMSG_FIRSTHDR(&message);
     if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
         count = (uint32_t)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));

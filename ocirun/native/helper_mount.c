@@ -4,83 +4,98 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <linux/sched.h>
+#include <signal.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
+#include <sys/statfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "helper.h"
 #include "helper_kernel.h"
 
+/* Bits of what a new mount keeps of the directory below it. */
+enum { KEEP_MODE = 1, KEEP_FILES = 2 };
+
+/* What becomes of a symbolic link where a tree is attached. */
+enum { LINK_ITSELF = 1, LINK_COPIED = 2 };
+
 /* The attributes of what hides a directory, and of nothing the config asks for. */
 static const uint64_t nothing_allowed =
-    KERNEL_MOUNT_ATTR_RDONLY | KERNEL_MOUNT_ATTR_NOSUID | KERNEL_MOUNT_ATTR_NODEV | KERNEL_MOUNT_ATTR_NOEXEC;
+    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
-int clone_tree(int fd, const char *path, bool recursive) {
-    unsigned flags = KERNEL_OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
-    int tree = (int)syscall(SYS_open_tree, fd, fd == AT_FDCWD ? path : "", flags);
-
-    if (tree < 0)
-        fail_errno("open_tree", path);
-    return tree;
+int clone_tree(int fd, const char *path, unsigned flags) {
+    flags |= OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH;
+    return must(syscall(SYS_open_tree, fd, fd == AT_FDCWD ? path : "", flags), "open_tree", path);
 }
 
 void set_attributes(int mount, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation,
                     const char *path) {
-    struct kernel_mount_attr attr = {
-        .set = set, .clear = clear, .propagation = propagation & ~(uint64_t)MS_REC};
+    struct mount_attr attr = {
+        .attr_set = set, .attr_clr = clear, .propagation = propagation & ~(uint64_t)MS_REC};
     unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
 
     /* the kernel takes a change of atime only together with clearing all of what was there */
-    if ((set | clear) & KERNEL_MOUNT_ATTR_ATIME_MASK)
-        attr.clear |= KERNEL_MOUNT_ATTR_ATIME_MASK;
-    if (!(attr.set | attr.clear | attr.propagation))
-        return;
-    if (syscall(SYS_mount_setattr, mount, "", flags, &attr, sizeof attr) < 0)
-        fail_errno("mount_setattr", path);
+    if ((set | clear) & MOUNT_ATTR__ATIME)
+        attr.attr_clr |= MOUNT_ATTR__ATIME;
+    if (attr.attr_set | attr.attr_clr | attr.propagation)
+        must(syscall(SYS_mount_setattr, mount, "", flags, &attr, sizeof attr), "mount_setattr", path);
 }
 
-static bool mount_id(int fd, uint64_t *id) {
-    struct kernel_statx facts;
+static void set_all(int mount, uint64_t set, uint64_t clear, uint64_t rset, uint64_t rclear,
+                    struct wire_u32s propagation, const char *path) {
+    set_attributes(mount, false, set, clear, 0, path);
+    set_attributes(mount, true, rset, rclear, 0, path);
+    for (uint32_t i = 0; i < propagation.count; i++)
+        set_attributes(mount, propagation.values[i] & MS_REC, 0, 0, propagation.values[i], path);
+}
 
-    if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, KERNEL_STATX_MNT_ID, &facts) < 0)
-        return false;
-    *id = facts.mount_id;
-    return true;
+/* What a descriptor stands for; it is -1, with errno, when path could not be opened. */
+static struct kernel_statx locate(int fd, const char *path) {
+    struct kernel_statx place;
+
+    must(fd, "openat2", path);
+    must(syscall(SYS_statx, fd, "", AT_EMPTY_PATH, KERNEL_STATX_WANTED, &place), "statx", path);
+    return place;
+}
+
+/* A link of the image may lead to the root itself: what is mounted over that, the container's root would not
+ * show, and "/.." would. */
+static void check_target(int target, const char *path) {
+    struct kernel_statx place = locate(target, path), root = locate(helper.root, path);
+
+    if (place.mount_id == root.mount_id && place.inode == root.inode)
+        fail(EBUSY, "check of the target", path);
 }
 
 void move_onto(int mount, int target, const char *path) {
-    unsigned flags = KERNEL_MOVE_MOUNT_F_EMPTY_PATH | KERNEL_MOVE_MOUNT_T_EMPTY_PATH;
+    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
 
-    if (syscall(SYS_move_mount, mount, "", target, "", flags) < 0)
-        fail_errno("move_mount", path);
+    must(syscall(SYS_move_mount, mount, "", target, "", flags), "move_mount", path);
 }
 
 /* What the path names now must be the mount: had somebody renamed a directory on the way, it would lie
  * elsewhere in the root and something else would be used in its place (CVE-2023-27561 for /proc). */
-static void check_mounted(int mount, const char *path, bool plain) {
-    int fd = open_in_root(path, O_PATH, plain ? IN_ROOT_NO_SYMLINKS : 0);
-    uint64_t wanted, found;
+static void check_mounted(int mount, const char *path, uint64_t flags, uint64_t resolve) {
+    int fd = open_in_root(path, O_PATH | flags, resolve);
 
-    if (fd < 0)
-        fail_errno("openat2", path);
-    if (!mount_id(mount, &wanted) || !mount_id(fd, &found))
-        fail_errno("statx", path);
-    if (wanted != found)
+    if (locate(mount, path).mount_id != locate(fd, path).mount_id)
         fail(ESTALE, "check after mounting", path);
     close_fd(fd);
 }
 
 /* -- new file systems -- */
 
-/* A file system under construction refused: the kernel says why in the log of its context. */
+/* A file system under construction refused: the kernel says why in the log of its context, where that is. */
 static _Noreturn void fail_context(int context, const char *operation, const char *target, const char *what) {
-    char text[PATH_MAX + 1024], line[512];
+    char text[PATH_MAX + 1024] = "", line[512];
     int error = errno;
     ssize_t length;
 
-    text[0] = '\0';
     append(text, sizeof text, target);
     if (*what) {
         append(text, sizeof text, ": ");
@@ -98,34 +113,19 @@ static _Noreturn void fail_context(int context, const char *operation, const cha
 
 static void set_option(int context, const char *option, const char *target) {
     const char *value = strchr(option, '=');
-    char key[128];
-    long done;
+    char key[256] = ""; /* no longer one has a meaning */
 
-    if (!value) {
-        done = syscall(SYS_fsconfig, context, KERNEL_FSCONFIG_SET_FLAG, option, NULL, 0);
-    } else if ((size_t)(value - option) >= sizeof key) {
-        done = -1;
-        errno = EINVAL;
-    } else {
-        memcpy(key, option, (size_t)(value - option));
-        key[value - option] = '\0';
-        done = syscall(SYS_fsconfig, context, KERNEL_FSCONFIG_SET_STRING, key, value + 1, 0);
-    }
-    if (done < 0)
+    append(key, value && value - option < 255 ? (size_t)(value - option) + 1 : sizeof key, option);
+    if (syscall(SYS_fsconfig, context, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key,
+                value ? value + 1 : NULL, 0) < 0)
         fail_context(context, "fsconfig", target, option);
 }
 
 static int open_context(const char *fstype, const char *target) {
-    int context = (int)syscall(SYS_fsopen, fstype, KERNEL_FSOPEN_CLOEXEC);
+    int context = (int)syscall(SYS_fsopen, fstype, FSOPEN_CLOEXEC);
 
-    if (context < 0) {
-        char text[PATH_MAX + 256] = "";
-        int error = errno;
-        append(text, sizeof text, target);
-        append(text, sizeof text, ": ");
-        append(text, sizeof text, fstype);
-        fail(error, "fsopen", text);
-    }
+    if (context < 0)
+        fail_context(context, "fsopen", target, fstype);
     return context;
 }
 
@@ -133,33 +133,48 @@ static int open_context(const char *fstype, const char *target) {
 static int finish_context(int context, uint64_t attributes, const char *target) {
     int mount;
 
-    if (syscall(SYS_fsconfig, context, KERNEL_FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+    if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         fail_context(context, "fsconfig", target, "");
-    mount = (int)syscall(SYS_fsmount, context, KERNEL_FSMOUNT_CLOEXEC, attributes);
+    mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
     if (mount < 0)
         fail_context(context, "fsmount", target, "");
     close_fd(context);
     return mount;
 }
 
-/* A tmpfs is born with mode 1777; over a directory that was there it takes the mode of that (as the peers
- * do), unless an option, which comes later, says another. */
-static void keep_mode(int context, const struct mount_args *args, int target) {
-    char option[] = "mode=0000";
-    struct stat facts;
+/* mount(2) takes longer texts than fsconfig(2), and flags that has no word for; but it attaches what it
+ * makes.  So a child does it that has our descriptors and a mount namespace of its own: on the root there,
+ * where only "/.." sees it, for the texts may name what is below any other place. */
+static int mount_aside(const char *fstype, const char *source, uint32_t flags, const char *data,
+                       uint64_t attributes, const char *target) {
+    const struct clone_args aside = {.flags = CLONE_FILES | CLONE_NEWNS, .exit_signal = SIGCHLD};
+    int made = open("/", O_PATH | O_CLOEXEC), status, tree;
+    pid_t child = (pid_t)syscall(SYS_clone3, &aside, sizeof aside);
 
-    if (strcmp(args->fstype, "tmpfs") != 0)
-        return;
-    if (fstat(target, &facts) < 0)
-        fail_errno("fstat", args->target);
-    for (int digit = 0; digit < 4; digit++)
-        option[sizeof option - 2 - digit] = (char)('0' + (facts.st_mode >> 3 * digit & 7));
-    set_option(context, option, args->target);
+    if (child == 0) {
+        if (syscall(SYS_mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+            syscall(SYS_mount, source, "/", fstype, flags, data) < 0)
+            fail_errno("mount", target);
+        tree = clone_tree(AT_FDCWD, "/..", 0);
+        set_attributes(tree, false, attributes, 0, 0, target);
+        leave(dup3(tree, made, O_CLOEXEC) < 0 || close(tree) < 0);
+    }
+    if (child < 0 || made < 0 || waitpid(child, &status, 0) < 0)
+        fail_errno("clone3", target);
+    if (status) /* it told */
+        leave(1);
+    return made;
 }
 
-static int make_mount(int context, const char *source, struct wire_strs options, uint64_t attributes,
-                      const char *target) {
-    if (*source && syscall(SYS_fsconfig, context, KERNEL_FSCONFIG_SET_STRING, "source", source, 0) < 0)
+static int make_mount(const char *fstype, const char *source, uint32_t flags, struct wire_strs options,
+                      uint64_t attributes, const char *target) {
+    int context;
+
+    if (flags)
+        return mount_aside(fstype, source, flags, options.count ? wire_next(&options) : "", attributes,
+                           target);
+    context = open_context(fstype, target);
+    if (*source && syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", source, 0) < 0)
         fail_context(context, "fsconfig", target, source);
     while (options.count)
         set_option(context, wire_next(&options), target);
@@ -167,71 +182,96 @@ static int make_mount(int context, const char *source, struct wire_strs options,
 }
 
 void run_open_filesystem(const struct open_filesystem_args *args) {
-    int context = open_context(args->fstype, args->source);
-
-    fill_slot(args->tree, make_mount(context, args->source, args->options, args->set, args->source));
+    fill_slot(args->tree,
+              make_mount(args->fstype, args->source, args->flags, args->options, args->set, args->source));
 }
 
 void run_mount(const struct mount_args *args) {
-    int context = open_context(args->fstype, args->target), mount;
-    int target = open_in_root(args->target, O_PATH | O_DIRECTORY, args->plain ? IN_ROOT_NO_SYMLINKS : 0);
+    uint64_t later = args->keep ? args->set & MOUNT_ATTR_RDONLY : 0, now = args->set & ~later;
+    int mount = make_mount(args->fstype, args->source, args->flags, args->options, now, args->target);
+    uint64_t resolve = args->plain ? RESOLVE_NO_SYMLINKS : 0;
+    int target = open_in_root(args->target, O_PATH | O_DIRECTORY, resolve);
 
-    if (target >= 0)
-        keep_mode(context, args, target);
-    else
-        target = make_in_root(args->target, S_IFDIR, 0755, args->plain);
     if (target < 0)
-        fail_errno("openat2", args->target);
-    mount = make_mount(context, args->source, args->options, args->set, args->target);
-    set_attributes(mount, args->propagation & MS_REC, 0, 0, args->propagation, args->target);
+        target = make_in_root(args->target, S_IFDIR, 0755, args->plain);
+    else if (args->keep & KEEP_MODE && fchmodat(mount, ".", locate(target, args->target).mode & 07777, 0) < 0)
+        fail_errno("fchmodat", args->target);
+    check_target(target, args->target);
+    if (args->keep & KEEP_FILES)
+        copy_directory(open_beneath(target, ".", O_RDONLY | O_DIRECTORY), mount, 0);
+    set_all(mount, later, 0, 0, 0, args->propagation, args->target);
     move_onto(mount, target, args->target);
-    check_mounted(mount, args->target, args->plain);
+    check_mounted(mount, args->target, 0, resolve);
     close_fd(target);
     close_fd(mount);
 }
 
-/* -- what stage opened -- */
+/* What is mounted there already, changed: the file system too, unless only this mount of it is meant.  Of
+ * what goes because nobody named it stays what is locked (as with the peers). */
+void run_remount(const struct remount_args *args) {
+    int target = open_in_root(args->target, O_PATH, 0), context;
+    struct wire_strs options = args->options;
 
-void run_attach(const struct attach_args *args) {
-    int tree = slot_fd(args->tree), target;
-    struct stat facts;
-    bool directory;
-
-    if (fstat(tree, &facts) < 0)
-        fail_errno("fstat", args->target);
-    directory = S_ISDIR(facts.st_mode);
-    set_attributes(tree, false, args->set, args->clear, 0, args->target);
-    set_attributes(tree, true, args->rset, args->rclear, 0, args->target);
-    set_attributes(tree, args->propagation & MS_REC, 0, 0, args->propagation, args->target);
-    target = make_in_root(args->target, directory ? S_IFDIR : S_IFREG, directory ? 0755 : 0644, false);
-    if (target < 0)
-        fail_errno("openat2", args->target);
-    if (!directory && fstat(target, &facts) == 0 && S_ISDIR(facts.st_mode))
-        fail(EISDIR, "attach", args->target);
-    move_onto(tree, target, args->target);
-    check_mounted(tree, args->target, false);
+    check_target(target, args->target);
+    if (!args->bind) {
+        context =
+            must(syscall(SYS_fspick, target, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH), "fspick", args->target);
+        while (options.count)
+            set_option(context, wire_next(&options), args->target);
+        if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+            fail_context(context, "fsconfig", args->target, "");
+        close_fd(context);
+    }
+    for (uint64_t bit = 1; bit <= args->drop; bit <<= 1) {
+        struct mount_attr attr = {.attr_clr = args->drop & bit};
+        if (syscall(SYS_mount_setattr, target, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0 && errno != EPERM)
+            fail_errno("mount_setattr", args->target);
+    }
+    set_all(target, args->set, args->clear, args->rset, args->rclear, args->propagation, args->target);
     close_fd(target);
-    close_slot(args->tree);
 }
 
-void run_set_propagation(const struct set_propagation_args *args) {
-    if (mount(NULL, "/", NULL, args->flags, NULL) < 0)
-        fail_errno("mount", "/");
+/* -- what stage opened -- */
+
+/* Where nothing is followed the target has to be there: between a look and the making of it somebody might
+ * put a link. */
+static void attach(const struct attach_args *args, int tree, mode_t kind) {
+    bool directory = S_ISDIR(kind), itself = args->link == LINK_ITSELF;
+    int target =
+        itself ? open_in_root(args->target, O_PATH | O_NOFOLLOW, 0)
+               : make_in_root(args->target, directory ? S_IFDIR : S_IFREG, directory ? 0755 : 0644, false);
+
+    check_target(target, args->target);
+    if (!directory && S_ISDIR(locate(target, args->target).mode))
+        fail(EISDIR, "attach", args->target);
+    move_onto(tree, target, args->target);
+    check_mounted(tree, args->target, itself || S_ISLNK(kind) ? O_NOFOLLOW : 0, 0);
+    close_fd(target);
+}
+
+void run_attach(const struct attach_args *args) {
+    int tree = slot_fd(args->tree);
+    mode_t kind = locate(tree, args->target).mode;
+    char link[PATH_MAX] = "";
+
+    if (S_ISLNK(kind) && args->link == LINK_COPIED) {
+        must(readlinkat(tree, "", link, sizeof link - 1), "readlinkat", args->target);
+        make_link(link, args->target, false);
+    } else {
+        set_all(tree, args->set, args->clear, args->rset, args->rclear, args->propagation, args->target);
+        attach(args, tree, kind);
+    }
+    close_slot(args->tree);
 }
 
 void run_attach_root(const struct attach_root_args *args) {
     int root = slot_fd(args->root);
-    struct stat facts;
 
-    if (fstat(root, &facts) < 0)
-        fail_errno("fstat", "root");
-    if (!S_ISDIR(facts.st_mode))
-        fail(ENOTDIR, "fstat", "root");
-    set_attributes(root, false, args->set, args->clear, 0, "root");
-    set_attributes(root, true, args->rset, args->rclear, 0, "root");
+    if (!S_ISDIR(locate(root, "root").mode))
+        fail(ENOTDIR, "statx", "root");
+    set_all(root, args->set, args->clear, args->rset, args->rclear, (struct wire_u32s){0}, "root");
     /* It covers "/" for those who look it up anew; we go on through the descriptor. */
-    if (syscall(SYS_move_mount, root, "", AT_FDCWD, "/", KERNEL_MOVE_MOUNT_F_EMPTY_PATH) < 0)
-        fail_errno("move_mount", "root");
+    must(syscall(SYS_move_mount, root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), "move_mount", "root");
     helper.root = root;
     helper.slots[args->root] = -1;
 }
@@ -241,80 +281,77 @@ void run_attach_root(const struct attach_root_args *args) {
 static void stay_in_root(int old) {
     static const char *const names[] = {"proc", "sys"};
 
-    if (fchdir(old) < 0)
-        fail_errno("fchdir", "the old root");
+    must(fchdir(old), "fchdir", "the old root");
     for (int i = 0; i < 2; i++) {
-        while (!umount2(names[i], MNT_DETACH | UMOUNT_NOFOLLOW))
+        while (!syscall(SYS_umount2, names[i], KERNEL_MNT_DETACH | KERNEL_UMOUNT_NOFOLLOW))
             continue;
         if (errno != EINVAL && errno != ENOENT)
             fail_errno("umount2", names[i]);
     }
-    if (fchdir(helper.root) < 0)
-        fail_errno("fchdir", "root");
-    if (chroot(".") < 0)
-        fail_errno("chroot", "root");
+    must(fchdir(helper.root), "fchdir", "root");
+    must(chroot("."), "chroot", "root");
 }
 
 static void swap_roots(int old) {
-    if (fchdir(helper.root) < 0)
-        fail_errno("fchdir", "root");
-    if (syscall(SYS_pivot_root, ".", ".") < 0)
-        fail_errno("pivot_root", ".");
+    must(fchdir(helper.root), "fchdir", "root");
+    must(syscall(SYS_pivot_root, ".", "."), "pivot_root", ".");
     /* The old root now lies on the new one.  Its unmounting must not travel to the host, so it follows the
      * host's tree but no longer tells it anything. */
-    if (fchdir(old) < 0)
-        fail_errno("fchdir", "the old root");
-    if (mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) < 0)
-        fail_errno("mount", "the old root");
-    if (umount2(".", MNT_DETACH) < 0)
-        fail_errno("umount2", "the old root");
+    must(fchdir(old), "fchdir", "the old root");
+    must(syscall(SYS_mount, NULL, ".", NULL, MS_SLAVE | MS_REC, NULL), "mount", "the old root");
+    must(syscall(SYS_umount2, ".", KERNEL_MNT_DETACH), "umount2", "the old root");
 }
 
 void run_pivot_root(const struct pivot_root_args *args) {
-    int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int old = must(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), "open", "/");
 
-    if (old < 0)
-        fail_errno("open", "/");
     if (args->stay)
         stay_in_root(old);
     else
         swap_roots(old);
-    if (chdir("/") < 0)
-        fail_errno("chdir", "/");
+    must(chdir("/"), "chdir", "/");
     close_fd(old);
 }
 
 void run_set_root_readonly(void) {
-    set_attributes(helper.root, false, KERNEL_MOUNT_ATTR_RDONLY, 0, 0, "/");
+    set_attributes(helper.root, false, MOUNT_ATTR_RDONLY, 0, 0, "/");
 }
 
 void run_set_readonly(const struct set_readonly_args *args) {
     int fd = open_in_root(args->path, O_PATH, 0);
 
-    if (fd < 0)
-        fail_errno("openat2", args->path);
-    set_attributes(fd, false, KERNEL_MOUNT_ATTR_RDONLY, 0, 0, args->path);
+    locate(fd, args->path);
+    set_attributes(fd, false, MOUNT_ATTR_RDONLY, 0, 0, args->path);
     close_fd(fd);
 }
 
 /* -- hidden and read-only paths -- */
 
-/* O_PATH descriptor, or -1 when nothing is there, which is fine. */
-static int open_if_there(const char *path) {
-    int fd = open_in_root(path, O_PATH, 0);
+/* O_PATH descriptor, or -1 when nothing is there, which is fine.  below is the mount point of the procfs or
+ * sysfs that path belongs to, or "": there it is looked for and nowhere else.  Had somebody who shares the
+ * root exchanged that directory for one of his own, all would be laid over his and the real one stay bare. */
+static int open_if_there(const char *path, const char *below) {
+    int base = open_in_root(below, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS), fd;
+    struct statfs kind;
 
+    if (base < 0 || fstatfs(base, &kind) < 0)
+        fail_errno("openat2", below);
+    if (*below && kind.f_type != PROC_SUPER_MAGIC && kind.f_type != SYSFS_MAGIC)
+        fail(ESTALE, "check of the file system", below);
+    fd = open_within(base, path + strlen(below), O_PATH, 0);
     if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
         fail_errno("openat2", path);
+    close_fd(base);
     return fd;
 }
 
 void run_readonly_path(const struct readonly_path_args *args) {
-    int there = open_if_there(args->path), copy;
+    int there = open_if_there(args->path, args->below), copy;
 
     if (there < 0)
         return;
-    copy = clone_tree(there, args->path, true);
-    set_attributes(copy, true, KERNEL_MOUNT_ATTR_RDONLY, 0, 0, args->path);
+    copy = clone_tree(there, args->path, AT_RECURSIVE);
+    set_attributes(copy, true, MOUNT_ATTR_RDONLY, 0, 0, args->path);
     move_onto(copy, there, args->path);
     close_fd(copy);
     close_fd(there);
@@ -323,7 +360,7 @@ void run_readonly_path(const struct readonly_path_args *args) {
 /* The same mount hides many paths: the first time it is attached itself, then clones of it (a clone needs its
  * original to be attached in our mount namespace). */
 static void hide_behind(int cover, bool *attached, int there, const char *path) {
-    int mount = *attached ? clone_tree(cover, path, false) : cover;
+    int mount = *attached ? clone_tree(cover, path, 0) : cover;
 
     move_onto(mount, there, path);
     if (mount != cover)
@@ -343,14 +380,11 @@ static int make_empty(const char *path) {
 void run_mask_path(const struct mask_path_args *args) {
     static int empty = -1;
     static bool empty_attached, null_attached;
-    int there = open_if_there(args->path);
-    struct stat facts;
+    int there = open_if_there(args->path, args->below);
 
     if (there < 0)
         return;
-    if (fstat(there, &facts) < 0)
-        fail_errno("fstat", args->path);
-    if (S_ISDIR(facts.st_mode)) {
+    if (S_ISDIR(locate(there, args->path).mode)) {
         if (empty < 0)
             empty = make_empty(args->path);
         hide_behind(empty, &empty_attached, there, args->path);

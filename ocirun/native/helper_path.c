@@ -9,17 +9,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "helper.h"
-#include "helper_kernel.h"
 
 enum { LINKS_MAX = 40, RACES_MAX = 128 };
 
+static int refuse(int error) {
+    errno = error;
+    return -1;
+}
+
 static int open_how(int directory, const char *path, uint64_t flags, uint64_t resolve) {
-    struct kernel_open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve | IN_ROOT_NO_MAGICLINKS};
+    struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve | RESOLVE_NO_MAGICLINKS};
     int fd = -1;
 
     /* EAGAIN: something was renamed meanwhile and the kernel could not tell whether we left the root. */
@@ -31,16 +37,20 @@ static int open_how(int directory, const char *path, uint64_t flags, uint64_t re
     return fd;
 }
 
+int open_within(int root, const char *path, uint64_t flags, uint64_t resolve) {
+    return open_how(root, *path ? path : ".", flags, resolve | RESOLVE_IN_ROOT);
+}
+
 int open_in_root(const char *path, uint64_t flags, uint64_t resolve) {
-    return open_how(helper.root, *path ? path : ".", flags, resolve | IN_ROOT_IN_ROOT);
+    return open_within(helper.root, path, flags, resolve);
 }
 
 int open_beneath(int directory, const char *name, uint64_t flags) {
-    return open_how(directory, name, flags, IN_ROOT_BENEATH | IN_ROOT_NO_SYMLINKS);
+    return open_how(directory, name, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
-int open_in_proc(int proc, const char *path, uint64_t flags) {
-    return open_how(proc, path, flags, IN_ROOT_BENEATH | IN_ROOT_NO_SYMLINKS | IN_ROOT_NO_XDEV);
+int open_in_kernel(int proc, const char *path, uint64_t flags) {
+    return open_how(proc, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
 }
 
 /* Where the last component of the first length bytes of path begins; trailing slashes are not part of it, and
@@ -77,8 +87,7 @@ static bool splice_link(int directory, char *path, size_t start, size_t end) {
     char name[NAME_MAX + 1], target[PATH_MAX], rest[PATH_MAX];
     ssize_t length;
 
-    memcpy(name, path + start, end - start);
-    name[end - start] = '\0';
+    *(char *)mempcpy(name, path + start, end - start) = '\0';
     length = readlinkat(directory, name, target, sizeof target - 1);
     if (length < 0)
         return false;
@@ -86,10 +95,8 @@ static bool splice_link(int directory, char *path, size_t start, size_t end) {
     strcpy(rest, path + end);
     if (target[0] == '/')
         start = 0;
-    if (start + (size_t)length + strlen(rest) >= PATH_MAX) {
-        errno = ENAMETOOLONG;
-        return false;
-    }
+    if (start + (size_t)length + strlen(rest) >= PATH_MAX)
+        return !refuse(ENAMETOOLONG);
     strcpy(path + start, target);
     strcpy(path + start + length, rest);
     return true;
@@ -119,8 +126,7 @@ static int make_rest(int directory, char *path, size_t rest, mode_t kind, mode_t
             fd = -1;
             break;
         }
-        memcpy(name, path + rest, end - rest);
-        name[end - rest] = '\0';
+        *(char *)mempcpy(name, path + rest, end - rest) = '\0';
         fd = make_one(directory, name, last ? kind : S_IFDIR, last ? mode : 0755);
         if (fd < 0) {
             int error = errno;
@@ -138,13 +144,11 @@ static int make_rest(int directory, char *path, size_t rest, mode_t kind, mode_t
 
 int make_in_root(const char *path, mode_t kind, mode_t mode, bool plain) {
     char work[PATH_MAX];
-    uint64_t resolve = plain ? IN_ROOT_NO_SYMLINKS : 0;
+    uint64_t resolve = plain ? RESOLVE_NO_SYMLINKS : 0;
     uint64_t flags = O_PATH | (S_ISDIR(kind) ? O_DIRECTORY : 0);
 
-    if (strlen(path) >= sizeof work) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
+    if (strlen(path) >= sizeof work)
+        return refuse(ENAMETOOLONG);
     strcpy(work, path);
     for (int links = 0; links < LINKS_MAX; links++) {
         bool linked = false;
@@ -160,27 +164,19 @@ int make_in_root(const char *path, mode_t kind, mode_t mode, bool plain) {
         if (plain)
             break;
     }
-    errno = ELOOP;
-    return -1;
+    return refuse(ELOOP);
 }
 
-int make_parent(const char *path, const char **name) {
+int make_parent(const char *path, const char **name, bool plain) {
     char parent[PATH_MAX];
     size_t length = strlen(path), start = last_component(path, &length);
 
     /* the name must end the path, as it is used as it stands */
-    if (length == 0 || path[length] || !strcmp(path + start, ".") || !strcmp(path + start, "..")) {
-        errno = EINVAL;
-        return -1;
-    }
-    if (start >= sizeof parent) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(parent, path, start);
-    parent[start] = '\0';
+    if (length == 0 || path[length] || !strcmp(path + start, ".") || !strcmp(path + start, ".."))
+        return refuse(EINVAL);
+    if (start >= sizeof parent)
+        return refuse(ENAMETOOLONG);
+    *(char *)mempcpy(parent, path, start) = '\0';
     *name = path + start;
-    /* devices and links go where the path says: an image whose /dev is a link must not send them, and what
-     * they replace, elsewhere (CVE-2026-41579) */
-    return make_in_root(parent, S_IFDIR, 0755, true);
+    return make_in_root(parent, S_IFDIR, 0755, plain);
 }

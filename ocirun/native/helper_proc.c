@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -15,30 +18,20 @@
 
 /* "PID", and "/file" behind it. */
 static void pid_path(pid_t pid, const char *file, char path[static NAME_MAX]) {
-    char digits[16], *first = digits + sizeof digits - 1;
-
-    *first = '\0';
-    do
-        *--first = (char)('0' + pid % 10);
-    while (pid /= 10);
-    path[0] = '\0';
-    append(path, NAME_MAX, first);
-    append(path, NAME_MAX, file);
+    snprintf(path, NAME_MAX, "%d%s", (int)pid, file);
 }
 
 /* The host's /proc, where we may not make a procfs (a host that is a container itself): it must be the root
  * of a real one, and what is mounted below it is refused when it is written to. */
 static int open_mounted_proc(void) {
-    int fd = open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = must(open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open", "/proc");
     char self[NAME_MAX], us[NAME_MAX];
     struct statfs kind;
     struct stat facts;
 
-    if (fd < 0)
-        fail_errno("open", "/proc");
     if (fstatfs(fd, &kind) < 0 || fstat(fd, &facts) < 0)
         fail_errno("fstatfs", "/proc");
-    if (kind.f_type != KERNEL_PROC_SUPER_MAGIC || facts.st_ino != KERNEL_PROC_ROOT_INO)
+    if (kind.f_type != PROC_SUPER_MAGIC || facts.st_ino != KERNEL_PROC_ROOT_INO)
         fail(EXDEV, "check of procfs", "/proc");
     /* one of another pid namespace would write to somebody else */
     ssize_t length = readlinkat(fd, "self", self, sizeof self);
@@ -49,48 +42,34 @@ static int open_mounted_proc(void) {
 }
 
 void run_open_proc(const struct open_proc_args *args) {
-    int context = (int)syscall(SYS_fsopen, "proc", KERNEL_FSOPEN_CLOEXEC), mount = -1;
+    int context = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC), mount = -1;
 
-    if (context >= 0 && syscall(SYS_fsconfig, context, KERNEL_FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-        mount = (int)syscall(SYS_fsmount, context, KERNEL_FSMOUNT_CLOEXEC, 0);
+    if (context >= 0 && syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
     fill_slot(args->proc, mount < 0 ? open_mounted_proc() : mount);
     close_fd(context);
 }
 
 void write_proc(uint32_t proc, const char *path, const char *text, const char *what) {
-    int fd = open_in_proc(slot_fd(proc), path, O_WRONLY | O_NOCTTY);
+    int fd = must(open_in_kernel(slot_fd(proc), path, O_WRONLY | O_NOCTTY), "openat2", what);
     size_t length = strlen(text);
-    ssize_t done;
 
-    if (fd < 0)
-        fail_errno("openat2", what);
-    done = write(fd, text, length);
-    if (done < 0)
-        fail_errno("write", what);
-    if ((size_t)done != length)
+    if ((size_t)must(write(fd, text, length), "write", what) != length)
         fail(EIO, "write", what);
     close_fd(fd);
 }
 
-void own_path(uint32_t proc, const char *file, char path[static NAME_MAX]) {
-    ssize_t length = readlinkat(slot_fd(proc), "self", path, NAME_MAX - 1);
-
-    if (length < 0)
-        fail_errno("readlinkat", "/proc/self");
-    path[length] = '\0';
-    append(path, NAME_MAX, "/");
-    append(path, NAME_MAX, file);
-}
-
-void run_set_oom_score(const struct set_oom_score_args *args) {
+void write_own(uint32_t proc, const char *file, const char *text) {
     char path[NAME_MAX];
 
-    own_path(args->proc, "oom_score_adj", path);
-    write_proc(args->proc, path, args->score, "oom_score_adj");
+    own_path(proc, file, path);
+    write_proc(proc, path, text, file);
 }
 
-void run_set_sysctl(const struct set_sysctl_args *args) {
-    write_proc(args->proc, args->path, args->value, args->path);
+void own_path(uint32_t proc, const char *file, char path[static NAME_MAX]) {
+    path[must(readlinkat(slot_fd(proc), "self", path, NAME_MAX - 1), "readlinkat", "/proc/self")] = '\0';
+    append(path, NAME_MAX, "/");
+    append(path, NAME_MAX, file);
 }
 
 void run_set_id_maps(const struct set_id_maps_args *args) {
@@ -99,11 +78,25 @@ void run_set_id_maps(const struct set_id_maps_args *args) {
     helper.proc = args->proc;
 }
 
-void write_id_maps(pid_t pid) {
+void write_id_maps(uint32_t proc, pid_t pid, const char *uids, const char *gids) {
     char path[NAME_MAX];
 
     pid_path(pid, "/uid_map", path);
-    write_proc(helper.proc, path, helper.uid_map, "uid_map");
+    write_proc(proc, path, uids, "uid_map");
     pid_path(pid, "/gid_map", path);
-    write_proc(helper.proc, path, helper.gid_map, "gid_map");
+    write_proc(proc, path, gids, "gid_map");
+}
+
+int open_namespace_of(uint32_t proc, pid_t pid, const char *name) {
+    char path[NAME_MAX];
+    int directory, fd;
+
+    if (pid)
+        pid_path(pid, "/ns", path);
+    else
+        own_path(proc, "ns", path);
+    directory = open_in_kernel(slot_fd(proc), path, O_PATH | O_DIRECTORY);
+    fd = must(openat(directory, name, O_RDONLY | O_CLOEXEC), "openat", name);
+    close_fd(directory);
+    return fd;
 }

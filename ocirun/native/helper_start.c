@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -12,29 +15,20 @@
 #include <unistd.h>
 
 #include "helper.h"
-#include "helper_kernel.h"
 
 /* The name of a process that executed nothing yet; its zombie tells by it that no program ever ran. */
 static const char reserved_name[] = "ocirun-init";
 
 void run_enter_cwd(const struct enter_cwd_args *args) {
-    int fd = open_in_root(args->path, O_PATH | O_DIRECTORY, 0);
+    int fd = must(open_in_root(args->path, O_PATH | O_DIRECTORY, 0), "openat2", args->path);
     char cwd[PATH_MAX];
 
-    if (fd < 0)
-        fail_errno("openat2", args->path);
-    if (fchdir(fd) < 0)
-        fail_errno("fchdir", args->path);
+    must(fchdir(fd), "fchdir", args->path);
     /* the kernel writes "(unreachable)" before a directory outside our root (CVE-2024-21626) */
-    if (syscall(SYS_getcwd, cwd, sizeof cwd) < 0)
-        fail_errno("getcwd", args->path);
+    must(syscall(SYS_getcwd, cwd, sizeof cwd), "getcwd", args->path);
     if (cwd[0] != '/')
         fail(EXDEV, "getcwd", args->path);
     close_fd(fd);
-}
-
-void run_set_umask(const struct set_umask_args *args) {
-    umask(args->mask < 0 ? helper.umask : (mode_t)args->mask & 0777);
 }
 
 /* -- HOME -- */
@@ -113,14 +107,14 @@ void run_find_home(const struct find_home_args *args) {
 static char program[PATH_MAX];
 
 /* 0 when the program can be executed by whom we are now, else the errno. */
-static int try_program(void) {
+static int try_program(const char *path) {
     struct stat facts;
 
-    if (stat(program, &facts) < 0)
+    if (stat(path, &facts) < 0)
         return errno;
     if (!S_ISREG(facts.st_mode))
         return S_ISDIR(facts.st_mode) ? EISDIR : EACCES;
-    if (syscall(SYS_faccessat2, AT_FDCWD, program, X_OK, AT_EACCESS) < 0)
+    if (syscall(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS) < 0)
         return errno;
     return 0;
 }
@@ -129,36 +123,28 @@ static int try_program(void) {
  * skipped. */
 static bool next_candidate(const char **search, const char *name) {
     const char *entry = *search;
-    size_t length = strcspn(entry, ":");
+    int length = (int)strcspn(entry, ":");
 
     *search = entry[length] ? entry + length + 1 : NULL;
-    if (length + strlen(name) + 3 > sizeof program)
-        return false;
-    memcpy(program, length ? entry : ".", length ? length : 1);
-    program[length ? length : 1] = '\0';
-    append(program, sizeof program, "/");
-    append(program, sizeof program, name);
-    return true;
+    return snprintf(program, sizeof program, "%.*s/%s", length ? length : 1, length ? entry : ".", name) <
+           (int)sizeof program;
 }
 
-void run_find_program(const struct find_program_args *args) {
+static void find_program(const struct find_program_args *args) {
     char refused[PATH_MAX] = "";
     const char *search = args->search;
     int error = ENOENT;
 
-    helper.program = program;
-    if (strchr(args->name, '/')) {
-        if (strlen(args->name) >= sizeof program)
-            fail(ENAMETOOLONG, "find_program", args->name);
-        strcpy(program, args->name);
-        if ((error = try_program()))
+    helper.program = strchr(args->name, '/') ? args->name : program;
+    if (helper.program == args->name) {
+        if ((error = try_program(args->name)))
             fail(error, "find_program", args->name);
         return;
     }
     while (*args->name && search) {
         if (!next_candidate(&search, args->name))
             continue;
-        int refusal = try_program();
+        int refusal = try_program(program);
         if (!refusal)
             return;
         /* one that is there but may not be executed tells more than that there is none */
@@ -170,31 +156,28 @@ void run_find_program(const struct find_program_args *args) {
     fail(error, "find_program", *refused ? refused : args->name);
 }
 
-/* -- what the program must not inherit -- */
+/* Before we become the user, which a filter that may refuse the search makes us do late, he is stood in for
+ * by the ids that files are judged by; the capabilities over files come and go with them (setfsuid(2)). */
+void run_find_program(const struct find_program_args *args) {
+    long gid = syscall(SYS_setfsgid, args->gid), uid = syscall(SYS_setfsuid, args->uid);
 
-/* The descriptors of the handshake, as the await_start that lies ahead names them. */
-static void find_handshake(int kept[static 2]) {
-    uint32_t at = helper.at;
-    union verb_args args;
-    struct record record;
-
-    while (plan_next(&helper.plan, &at, &record))
-        if (record.verb == VERB_AWAIT_START && verb_decode(record.verb, &record.wire, &args)) {
-            kept[0] = slot_fd(args.await_start.gate);
-            kept[1] = slot_fd(args.await_start.proof);
-        }
+    find_program(args);
+    syscall(SYS_setfsuid, uid);
+    syscall(SYS_setfsgid, gid);
 }
 
+/* -- what the program must not inherit -- */
+
 static void close_range_or_fail(unsigned first, unsigned last) {
-    if (first <= last && syscall(SYS_close_range, first, last, 0) < 0)
-        fail_errno("close_range", "");
+    if (first <= last)
+        must(syscall(SYS_close_range, first, last, 0), "close_range", "");
 }
 
 void run_close_descriptors(const struct close_descriptors_args *args) {
     unsigned first = 3 + args->preserve;
-    int kept[3] = {-1, -1, helper.control};
+    /* exec has no handshake, but empty slots */
+    int kept[3] = {helper.slots[args->gate], helper.slots[args->proof], helper.control};
 
-    find_handshake(kept);
     for (int i = 0; i < 3; i++) {
         int lowest = -1; /* of those kept that are not behind us */
         for (int j = 0; j < 3; j++)
@@ -207,9 +190,9 @@ void run_close_descriptors(const struct close_descriptors_args *args) {
     }
     close_range_or_fail(first, ~0U);
     helper.root = -1;
-    for (uint32_t slot = 0; slot < helper.plan.slots; slot++)
-        if (helper.slots[slot] != kept[0] && helper.slots[slot] != kept[1])
-            helper.slots[slot] = -1;
+    memset(helper.slots, 0xff, helper.plan.slots * sizeof *helper.slots);
+    helper.slots[args->gate] = kept[0];
+    helper.slots[args->proof] = kept[1];
 }
 
 /* -- the handshake and the end of us -- */
@@ -218,30 +201,50 @@ void reset_signals(void) {
     char defaults[64] = {0}; /* larger than any kernel's struct sigaction; all zero is SIG_DFL */
     uint64_t none = 0;
 
+    if (helper.filtered)
+        return;
     for (int signal = 1; signal <= 64; signal++)
         syscall(SYS_rt_sigaction, signal, defaults, NULL, sizeof none); /* refused for SIGKILL and SIGSTOP */
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 
+static void reserve_name(void) {
+    if (!helper.filtered)
+        must(prctl(PR_SET_NAME, reserved_name, 0, 0, 0), "prctl", "PR_SET_NAME");
+}
+
+/* What the filter may refuse us, or kill us for, is done before it is there; what comes after, the linter
+ * holds to the few calls that nobody can do without. */
+void run_load_seccomp(const struct load_seccomp_args *args) {
+    uint32_t size = args->program.length;
+    int listener;
+    struct sock_fprog program = {(uint16_t)(size / sizeof(struct sock_filter)), (void *)args->program.data};
+
+    if (!size || size > BPF_MAXINSNS * sizeof(struct sock_filter) || size % sizeof(struct sock_filter))
+        fail(EINVAL, "seccomp", "the program has no length that a filter can have");
+    reserve_name();
+    reset_signals();
+    listener = must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, args->flags, &program), "seccomp",
+                    "SECCOMP_SET_MODE_FILTER");
+    helper.filtered = true;
+    if (helper.listener)
+        *helper.listener = listener;
+}
+
 void run_await_start(const struct await_start_args *args) {
     int gate = slot_fd(args->gate);
-    ssize_t got;
-    char byte;
 
     slot_fd(args->proof);
     helper.proof = args->proof;
-    if (prctl(PR_SET_NAME, reserved_name, 0, 0, 0) < 0)
-        fail_errno("prctl", "PR_SET_NAME");
+    reserve_name();
     report(REPORT_READY, 0, 0, "", "", NULL, 0);
-    close_fd(helper.control);
+    /* a filter may refuse close(2): then it is open until execve, as the gate always is */
+    close_fd(helper.filtered ? -1 : helper.control);
     helper.control = -1;
     reset_signals(); /* as the program will find them; the first process of a pid namespace ignores defaults
                       */
-    while ((got = read(gate, &byte, 1)) < 0 && errno == EINTR)
-        continue;
-    if (got != 1)
-        _exit(1);
-    close_slot(args->gate);
+    await_byte(gate);
+    helper.gate = args->gate; /* still open: execve closes it, or fail_exec waits there */
 }
 
 char **make_vector(char ***room, struct wire_strs texts, const char *last) {
@@ -257,22 +260,24 @@ char **make_vector(char ***room, struct wire_strs texts, const char *last) {
 }
 
 /* From here on the host hears us through the proof alone, which is the control socket where nobody waits for
- * a start (write(2) is what every filter admits): the errno, then how the file begins, from which the
- * host tells a missing interpreter or a foreign architecture.  The errno goes first, for a filter of the
- * container may kill us for the rest. */
-static _Noreturn void fail_exec(int proof, const char *path, int error) {
-    char text[1 + sizeof error] = "E", head[1024];
+ * a start (write(2) is what every filter admits): the errno, then how the file begins, from which the host
+ * tells a missing interpreter or a foreign architecture.  The errno goes first, for a filter of the container
+ * may kill us for the rest.  Then it looks at our root file system through us, until it writes to the gate or
+ * hangs up. */
+static _Noreturn void fail_exec(int proof, int gate, const char *path, int error) {
+    char text[1 + sizeof error] = "E", head[1 + 1024] = "T";
     ssize_t length;
     int fd;
 
     memcpy(text + 1, &error, sizeof error);
     if (write(proof, text, sizeof text) < 0)
-        _exit(126);
+        leave(126);
     fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    length = fd < 0 ? 0 : read(fd, head, sizeof head);
-    if (length > 0 && write(proof, head, (size_t)length) < 0)
-        _exit(126);
-    _exit(error == ENOENT ? 127 : 126);
+    length = fd < 0 ? 0 : read(fd, head + 1, sizeof head - 1);
+    close_fd(fd);
+    if (write(proof, head, 1 + (size_t)(length > 0 ? length : 0)) < 0 || read(gate, head, 1) < 0)
+        leave(126);
+    leave(error == ENOENT ? 127 : 126);
 }
 
 void run_exec(const struct exec_args *args) {
@@ -280,14 +285,14 @@ void run_exec(const struct exec_args *args) {
     char **argv = make_vector(&room, args->args, NULL);
     char **envp = make_vector(&room, args->env, helper.home);
     int proof = helper.control < 0 ? slot_fd(helper.proof) : helper.control;
+    int gate = helper.control < 0 ? slot_fd(helper.gate) : helper.control;
     const char *path;
 
-    if (prctl(PR_SET_NAME, reserved_name, 0, 0, 0) < 0)
-        fail_errno("prctl", "PR_SET_NAME");
+    reserve_name();
     reset_signals();
     if (write(proof, "R", 1) != 1)
-        _exit(126);
+        leave(126);
     path = helper.program ? helper.program : argv[0];
     execve(path, argv, envp);
-    fail_exec(proof, path, errno);
+    fail_exec(proof, gate, path, errno);
 }

@@ -8,18 +8,25 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_OPEN_HANDSHAKE] = ACTOR_STAGE,
     [VERB_OPEN_TREE] = ACTOR_STAGE,
     [VERB_OPEN_FILESYSTEM] = ACTOR_STAGE,
+    [VERB_ENTER_VIEW] = ACTOR_STAGE,
+    [VERB_LEAVE_VIEW] = ACTOR_STAGE,
     [VERB_OPEN_DEVICE] = ACTOR_STAGE,
     [VERB_OPEN_CGROUP] = ACTOR_STAGE,
     [VERB_ALLOW_DEVICES] = ACTOR_STAGE,
     [VERB_OPEN_NAMESPACE] = ACTOR_STAGE,
     [VERB_OPEN_PROC] = ACTOR_STAGE,
+    [VERB_MAKE_MAPPING] = ACTOR_STAGE,
+    [VERB_MAP_IDS] = ACTOR_STAGE,
     [VERB_SET_OOM_SCORE] = ACTOR_STAGE,
+    [VERB_SET_INITIAL_AFFINITY] = ACTOR_STAGE,
+    [VERB_DROP_GROUPS] = ACTOR_STAGE,
     [VERB_JOIN_NAMESPACES] = ACTOR_STAGE,
     [VERB_JOIN_NAMESPACE] = ACTOR_STAGE,
     [VERB_SET_ID_MAPS] = ACTOR_STAGE,
     [VERB_CLONE_INIT] = ACTOR_STAGE,
     [VERB_KILL_CGROUP] = ACTOR_STAGE,
     [VERB_REMOVE_CGROUP] = ACTOR_STAGE,
+    [VERB_SET_AFFINITY] = ACTOR_INIT,
     [VERB_JOIN_CGROUP_NAMESPACE] = ACTOR_INIT,
     [VERB_MAKE_TIME_NAMESPACE] = ACTOR_INIT,
     [VERB_BECOME_ROOT] = ACTOR_INIT,
@@ -29,6 +36,7 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_ATTACH_ROOT] = ACTOR_INIT,
     [VERB_MOUNT] = ACTOR_INIT,
     [VERB_ATTACH] = ACTOR_INIT,
+    [VERB_REMOUNT] = ACTOR_INIT,
     [VERB_MAKE_DEVICE] = ACTOR_INIT,
     [VERB_MAKE_SYMLINK] = ACTOR_INIT,
     [VERB_MAKE_DIRECTORY] = ACTOR_INIT,
@@ -41,10 +49,17 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_SET_READONLY] = ACTOR_INIT,
     [VERB_SET_HOSTNAME] = ACTOR_INIT,
     [VERB_SET_DOMAINNAME] = ACTOR_INIT,
+    [VERB_SET_SELINUX] = ACTOR_INIT,
+    [VERB_SET_APPARMOR] = ACTOR_INIT,
     [VERB_SET_SYSCTL] = ACTOR_INIT,
     [VERB_READONLY_PATH] = ACTOR_INIT,
     [VERB_MASK_PATH] = ACTOR_INIT,
+    [VERB_SET_ROOT_PROPAGATION] = ACTOR_INIT,
     [VERB_FORBID_NEW_PRIVILEGES] = ACTOR_INIT,
+    [VERB_SET_SCHEDULER] = ACTOR_INIT,
+    [VERB_SET_IO_PRIORITY] = ACTOR_INIT,
+    [VERB_SET_PERSONALITY] = ACTOR_INIT,
+    [VERB_SET_MEMORY_POLICY] = ACTOR_INIT,
     [VERB_ENTER_CWD] = ACTOR_INIT,
     [VERB_SET_RLIMIT] = ACTOR_INIT,
     [VERB_OWN_STDIO] = ACTOR_INIT,
@@ -56,6 +71,7 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_SET_UMASK] = ACTOR_INIT,
     [VERB_FIND_HOME] = ACTOR_INIT,
     [VERB_FIND_PROGRAM] = ACTOR_INIT,
+    [VERB_LOAD_SECCOMP] = ACTOR_INIT,
     [VERB_CLOSE_DESCRIPTORS] = ACTOR_INIT,
     [VERB_AWAIT_START] = ACTOR_INIT,
     [VERB_EXEC] = ACTOR_INIT,
@@ -77,17 +93,23 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_at_end(wire);
     case VERB_OPEN_TREE:
         return wire_str(wire, &args->open_tree.path) && wire_u32(wire, &args->open_tree.recursive) &&
+               wire_u32(wire, &args->open_tree.shared) && wire_u32(wire, &args->open_tree.nofollow) &&
                wire_slot(wire, &args->open_tree.tree) && wire_at_end(wire);
     case VERB_OPEN_FILESYSTEM:
         return wire_str(wire, &args->open_filesystem.fstype) &&
                wire_str(wire, &args->open_filesystem.source) &&
+               wire_u32(wire, &args->open_filesystem.flags) &&
                wire_strs(wire, &args->open_filesystem.options) &&
                wire_u64(wire, &args->open_filesystem.set) && wire_slot(wire, &args->open_filesystem.tree) &&
                wire_at_end(wire);
+    case VERB_ENTER_VIEW:
+        return wire_at_end(wire);
+    case VERB_LEAVE_VIEW:
+        return wire_at_end(wire);
     case VERB_OPEN_DEVICE:
-        return wire_str(wire, &args->open_device.path) && wire_u32(wire, &args->open_device.major) &&
-               wire_u32(wire, &args->open_device.minor) && wire_slot(wire, &args->open_device.device) &&
-               wire_at_end(wire);
+        return wire_str(wire, &args->open_device.path) && wire_u32(wire, &args->open_device.kind) &&
+               wire_u32(wire, &args->open_device.major) && wire_u32(wire, &args->open_device.minor) &&
+               wire_slot(wire, &args->open_device.device) && wire_at_end(wire);
     case VERB_OPEN_CGROUP:
         return wire_str(wire, &args->open_cgroup.path) && wire_slot(wire, &args->open_cgroup.cgroup) &&
                wire_at_end(wire);
@@ -99,9 +121,20 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_slot(wire, &args->open_namespace.namespace) && wire_at_end(wire);
     case VERB_OPEN_PROC:
         return wire_slot(wire, &args->open_proc.proc) && wire_at_end(wire);
+    case VERB_MAKE_MAPPING:
+        return wire_slot(wire, &args->make_mapping.proc) && wire_str(wire, &args->make_mapping.uids) &&
+               wire_str(wire, &args->make_mapping.gids) && wire_slot(wire, &args->make_mapping.mapping) &&
+               wire_at_end(wire);
+    case VERB_MAP_IDS:
+        return wire_slot(wire, &args->map_ids.tree) && wire_slot(wire, &args->map_ids.mapping) &&
+               wire_u32(wire, &args->map_ids.recursive) && wire_at_end(wire);
     case VERB_SET_OOM_SCORE:
         return wire_slot(wire, &args->set_oom_score.proc) && wire_str(wire, &args->set_oom_score.score) &&
                wire_at_end(wire);
+    case VERB_SET_INITIAL_AFFINITY:
+        return wire_bytes(wire, &args->set_initial_affinity.cpus) && wire_at_end(wire);
+    case VERB_DROP_GROUPS:
+        return wire_at_end(wire);
     case VERB_JOIN_NAMESPACES:
         return wire_slot(wire, &args->join_namespaces.init) &&
                wire_u64(wire, &args->join_namespaces.namespaces) && wire_at_end(wire);
@@ -113,12 +146,14 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_str(wire, &args->set_id_maps.gids) && wire_at_end(wire);
     case VERB_CLONE_INIT:
         return wire_u64(wire, &args->clone_init.namespaces) && wire_slot(wire, &args->clone_init.cgroup) &&
-               wire_at_end(wire);
+               wire_u32(wire, &args->clone_init.sharing) && wire_at_end(wire);
     case VERB_KILL_CGROUP:
         return wire_str(wire, &args->kill_cgroup.path) && wire_at_end(wire);
     case VERB_REMOVE_CGROUP:
-        return wire_str(wire, &args->remove_cgroup.path) && wire_u32(wire, &args->remove_cgroup.parents) &&
+        return wire_str(wire, &args->remove_cgroup.path) && wire_strs(wire, &args->remove_cgroup.parents) &&
                wire_at_end(wire);
+    case VERB_SET_AFFINITY:
+        return wire_bytes(wire, &args->set_affinity.cpus) && wire_at_end(wire);
     case VERB_JOIN_CGROUP_NAMESPACE:
         return wire_slot(wire, &args->join_cgroup_namespace.init) && wire_at_end(wire);
     case VERB_MAKE_TIME_NAMESPACE:
@@ -138,14 +173,22 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_u64(wire, &args->attach_root.rclear) && wire_at_end(wire);
     case VERB_MOUNT:
         return wire_str(wire, &args->mount.fstype) && wire_str(wire, &args->mount.source) &&
-               wire_str(wire, &args->mount.target) && wire_strs(wire, &args->mount.options) &&
-               wire_u64(wire, &args->mount.set) && wire_u32(wire, &args->mount.propagation) &&
-               wire_u32(wire, &args->mount.plain) && wire_at_end(wire);
+               wire_str(wire, &args->mount.target) && wire_u32(wire, &args->mount.flags) &&
+               wire_strs(wire, &args->mount.options) && wire_u64(wire, &args->mount.set) &&
+               wire_u32s(wire, &args->mount.propagation) && wire_u32(wire, &args->mount.plain) &&
+               wire_u32(wire, &args->mount.keep) && wire_at_end(wire);
     case VERB_ATTACH:
         return wire_slot(wire, &args->attach.tree) && wire_str(wire, &args->attach.target) &&
-               wire_u64(wire, &args->attach.set) && wire_u64(wire, &args->attach.clear) &&
-               wire_u64(wire, &args->attach.rset) && wire_u64(wire, &args->attach.rclear) &&
-               wire_u32(wire, &args->attach.propagation) && wire_at_end(wire);
+               wire_u32(wire, &args->attach.link) && wire_u64(wire, &args->attach.set) &&
+               wire_u64(wire, &args->attach.clear) && wire_u64(wire, &args->attach.rset) &&
+               wire_u64(wire, &args->attach.rclear) && wire_u32s(wire, &args->attach.propagation) &&
+               wire_at_end(wire);
+    case VERB_REMOUNT:
+        return wire_str(wire, &args->remount.target) && wire_u32(wire, &args->remount.bind) &&
+               wire_strs(wire, &args->remount.options) && wire_u64(wire, &args->remount.drop) &&
+               wire_u64(wire, &args->remount.set) && wire_u64(wire, &args->remount.clear) &&
+               wire_u64(wire, &args->remount.rset) && wire_u64(wire, &args->remount.rclear) &&
+               wire_u32s(wire, &args->remount.propagation) && wire_at_end(wire);
     case VERB_MAKE_DEVICE:
         return wire_str(wire, &args->make_device.path) && wire_u32(wire, &args->make_device.kind) &&
                wire_u32(wire, &args->make_device.major) && wire_u32(wire, &args->make_device.minor) &&
@@ -182,16 +225,40 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
         return wire_str(wire, &args->set_hostname.name) && wire_at_end(wire);
     case VERB_SET_DOMAINNAME:
         return wire_str(wire, &args->set_domainname.name) && wire_at_end(wire);
+    case VERB_SET_SELINUX:
+        return wire_slot(wire, &args->set_selinux.proc) && wire_str(wire, &args->set_selinux.label) &&
+               wire_at_end(wire);
+    case VERB_SET_APPARMOR:
+        return wire_slot(wire, &args->set_apparmor.proc) && wire_str(wire, &args->set_apparmor.change) &&
+               wire_at_end(wire);
     case VERB_SET_SYSCTL:
         return wire_slot(wire, &args->set_sysctl.proc) && wire_str(wire, &args->set_sysctl.path) &&
                wire_str(wire, &args->set_sysctl.value) && wire_at_end(wire);
     case VERB_READONLY_PATH:
-        return wire_str(wire, &args->readonly_path.path) && wire_at_end(wire);
-    case VERB_MASK_PATH:
-        return wire_str(wire, &args->mask_path.path) && wire_slot(wire, &args->mask_path.null) &&
+        return wire_str(wire, &args->readonly_path.path) && wire_str(wire, &args->readonly_path.below) &&
                wire_at_end(wire);
+    case VERB_MASK_PATH:
+        return wire_str(wire, &args->mask_path.path) && wire_str(wire, &args->mask_path.below) &&
+               wire_slot(wire, &args->mask_path.null) && wire_at_end(wire);
+    case VERB_SET_ROOT_PROPAGATION:
+        return wire_u32(wire, &args->set_root_propagation.flags) && wire_at_end(wire);
     case VERB_FORBID_NEW_PRIVILEGES:
         return wire_at_end(wire);
+    case VERB_SET_SCHEDULER:
+        return wire_u32(wire, &args->set_scheduler.policy) && wire_u64(wire, &args->set_scheduler.flags) &&
+               wire_i32(wire, &args->set_scheduler.nice) && wire_u32(wire, &args->set_scheduler.priority) &&
+               wire_u64(wire, &args->set_scheduler.runtime) &&
+               wire_u64(wire, &args->set_scheduler.deadline) && wire_u64(wire, &args->set_scheduler.period) &&
+               wire_at_end(wire);
+    case VERB_SET_IO_PRIORITY:
+        return wire_u32(wire, &args->set_io_priority.kind) &&
+               wire_u32(wire, &args->set_io_priority.priority) && wire_at_end(wire);
+    case VERB_SET_PERSONALITY:
+        return wire_u32(wire, &args->set_personality.domain) && wire_at_end(wire);
+    case VERB_SET_MEMORY_POLICY:
+        return wire_u32(wire, &args->set_memory_policy.mode) &&
+               wire_u32(wire, &args->set_memory_policy.flags) &&
+               wire_bytes(wire, &args->set_memory_policy.nodes) && wire_at_end(wire);
     case VERB_ENTER_CWD:
         return wire_str(wire, &args->enter_cwd.path) && wire_at_end(wire);
     case VERB_SET_RLIMIT:
@@ -217,9 +284,16 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
         return wire_u32(wire, &args->find_home.uid) && wire_at_end(wire);
     case VERB_FIND_PROGRAM:
         return wire_str(wire, &args->find_program.name) && wire_str(wire, &args->find_program.search) &&
+               wire_u32(wire, &args->find_program.uid) && wire_u32(wire, &args->find_program.gid) &&
                wire_at_end(wire);
+    case VERB_LOAD_SECCOMP:
+        return wire_bytes(wire, &args->load_seccomp.program) && wire_u32(wire, &args->load_seccomp.flags) &&
+               wire_u32(wire, &args->load_seccomp.rules) && wire_str(wire, &args->load_seccomp.origin) &&
+               wire_slot(wire, &args->load_seccomp.listener) && wire_at_end(wire);
     case VERB_CLOSE_DESCRIPTORS:
-        return wire_u32(wire, &args->close_descriptors.preserve) && wire_at_end(wire);
+        return wire_u32(wire, &args->close_descriptors.preserve) &&
+               wire_slot(wire, &args->close_descriptors.gate) &&
+               wire_slot(wire, &args->close_descriptors.proof) && wire_at_end(wire);
     case VERB_AWAIT_START:
         return wire_slot(wire, &args->await_start.gate) && wire_slot(wire, &args->await_start.proof) &&
                wire_at_end(wire);

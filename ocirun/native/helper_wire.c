@@ -28,31 +28,22 @@ static const uint8_t *take(struct wire *wire, size_t size) {
     return at;
 }
 
-bool wire_u32(struct wire *wire, uint32_t *value) {
-    const uint8_t *at = take(wire, sizeof *value);
+static bool take_number(struct wire *wire, void *value, size_t size) {
+    const uint8_t *at = take(wire, size);
 
-    if (!at)
-        return false;
-    *value = load_u32(at);
-    return true;
+    return at && memcpy(value, at, size);
+}
+
+bool wire_u32(struct wire *wire, uint32_t *value) {
+    return take_number(wire, value, sizeof *value);
 }
 
 bool wire_i32(struct wire *wire, int32_t *value) {
-    const uint8_t *at = take(wire, sizeof *value);
-
-    if (!at)
-        return false;
-    memcpy(value, at, sizeof *value);
-    return true;
+    return take_number(wire, value, sizeof *value);
 }
 
 bool wire_u64(struct wire *wire, uint64_t *value) {
-    const uint8_t *at = take(wire, sizeof *value);
-
-    if (!at)
-        return false;
-    memcpy(value, at, sizeof *value);
-    return true;
+    return take_number(wire, value, sizeof *value);
 }
 
 bool wire_slot(struct wire *wire, uint32_t *value) {
@@ -147,8 +138,8 @@ static const char *open_header(struct plan *plan, const uint8_t *data, size_t si
 }
 
 /* What is wrong with the verb at this place: stage verbs come first, clone_init once, then init verbs, and
- * exec as the last record; a meet may stand anywhere.  The caller keeps actor and ended from record to
- * record. */
+ * exec (or, where nothing is ever started, await_start) as the last record; a meet may stand anywhere.  The
+ * caller keeps actor and ended from record to record. */
 static const char *check_order(uint32_t verb, enum actor *actor, bool *ended) {
     enum actor of_verb = verb_actor(verb);
 
@@ -168,7 +159,7 @@ static const char *check_order(uint32_t verb, enum actor *actor, bool *ended) {
 const char *plan_open(struct plan *plan, const uint8_t *data, size_t size, uint32_t *step) {
     enum actor actor = ACTOR_STAGE;
     union verb_args args;
-    struct record record;
+    struct record record = {0};
     const char *wrong;
     uint32_t at = 0, count = 0;
     bool ended = false;
@@ -185,7 +176,7 @@ const char *plan_open(struct plan *plan, const uint8_t *data, size_t size, uint3
     }
     if (at != plan->size || count != plan->records)
         return "the records do not fill it";
-    if (actor == ACTOR_INIT && !ended)
+    if (actor == ACTOR_INIT && !ended && record.verb != VERB_AWAIT_START)
         return "no exec at the end";
     return NULL;
 }

@@ -1,6 +1,7 @@
 /*
- * ocirun, the command: a static program that makes the process clean and becomes the Python beside it.  The
- * same with OCIRUN_SHIM defined is containerd-shim-ocirun-v2, which first asks the zygote (shim_stub.c).
+ * ocirun, the command: a static program that makes the process clean and becomes the Python beside it.  With
+ * OCIRUN_CORE defined it has an interpreter in it, for the commands that must be fast (embed.c).  The same
+ * with OCIRUN_SHIM defined is containerd-shim-ocirun-v2, which first asks the zygote (shim_stub.c).
  *
  * It takes no decision of its own and reads no file.  It finds itself by /proc/self/exe, never by argv[0], so
  * a relative path, a symbolic link and a strange working directory all lead to the same code; and it drops
@@ -116,8 +117,13 @@ static int become_python(int argc, char **argv, const char *directory, size_t le
     for (int i = 1; i < argc; i++)
         arguments[count++] = argv[i];
     arguments[count] = NULL;
+#ifdef OCIRUN_CORE
+    const struct core_word *word = core_word(argc, argv);
+    if (word)
+        return run_core(arguments, word->plans);
+#endif
     execv(python, arguments);
-    return fail("execute", python);
+    return fail("execute the Python of its virtual environment,", python);
 }
 
 int main(int argc, char **argv) {
@@ -130,6 +136,10 @@ int main(int argc, char **argv) {
         return fail("open", "/dev/null");
     if (length < 0)
         return fail("readlink", "/proc/self/exe");
+#ifdef OCIRUN_CORE
+    if (argc == 2 && strcmp(argv[1], TAKE_SNAPSHOT) == 0 && !is_complete())
+        return is_snapshot() ? list_written() : take_snapshot();
+#endif
 #ifdef OCIRUN_SHIM
     int status = ask_zygote(argc, argv, directory);
     if (status >= 0)

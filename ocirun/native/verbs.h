@@ -8,66 +8,82 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\xbb\x20\x98\x24\xe7\x13\x1f\x45\x70\x3c\xfe\x10\x25\x3c\x3b\xdb"
+#define TABLE_DIGEST "\xef\x10\x96\xb2\xea\x9e\x51\xb4\x9c\x9d\xb1\x48\xa6\x3b\x2c\x62"
 
 enum verb {
     VERB_MEET = 1,
-    VERB_HIDE_PROCESS = 7,
-    VERB_OPEN_HANDSHAKE = 8,
-    VERB_OPEN_TREE = 9,
-    VERB_OPEN_FILESYSTEM = 10,
-    VERB_OPEN_DEVICE = 11,
-    VERB_OPEN_CGROUP = 12,
-    VERB_ALLOW_DEVICES = 13,
-    VERB_OPEN_NAMESPACE = 14,
-    VERB_OPEN_PROC = 15,
-    VERB_SET_OOM_SCORE = 16,
-    VERB_JOIN_NAMESPACES = 17,
-    VERB_JOIN_NAMESPACE = 18,
-    VERB_SET_ID_MAPS = 19,
-    VERB_CLONE_INIT = 20,
-    VERB_KILL_CGROUP = 21,
-    VERB_REMOVE_CGROUP = 22,
-    VERB_JOIN_CGROUP_NAMESPACE = 23,
-    VERB_MAKE_TIME_NAMESPACE = 24,
-    VERB_BECOME_ROOT = 25,
-    VERB_JOIN_KEYRING = 26,
-    VERB_SET_LINK_UP = 27,
-    VERB_SET_PROPAGATION = 28,
-    VERB_ATTACH_ROOT = 29,
-    VERB_MOUNT = 30,
-    VERB_ATTACH = 31,
-    VERB_MAKE_DEVICE = 32,
-    VERB_MAKE_SYMLINK = 33,
-    VERB_MAKE_DIRECTORY = 34,
-    VERB_MAKE_CONSOLE = 35,
-    VERB_RUN_HOOK_INSIDE = 36,
-    VERB_PIVOT_ROOT = 37,
-    VERB_NEW_SESSION = 38,
-    VERB_TAKE_TERMINAL = 39,
-    VERB_SET_ROOT_READONLY = 40,
-    VERB_SET_READONLY = 41,
-    VERB_SET_HOSTNAME = 42,
-    VERB_SET_DOMAINNAME = 43,
-    VERB_SET_SYSCTL = 44,
-    VERB_READONLY_PATH = 45,
-    VERB_MASK_PATH = 46,
-    VERB_FORBID_NEW_PRIVILEGES = 47,
-    VERB_ENTER_CWD = 48,
-    VERB_SET_RLIMIT = 49,
-    VERB_OWN_STDIO = 50,
-    VERB_DROP_BOUNDING = 51,
-    VERB_SET_GROUPS = 52,
-    VERB_SET_IDS = 53,
-    VERB_SET_CAPABILITIES = 54,
-    VERB_RAISE_AMBIENT = 55,
-    VERB_SET_UMASK = 56,
-    VERB_FIND_HOME = 57,
-    VERB_FIND_PROGRAM = 58,
-    VERB_CLOSE_DESCRIPTORS = 59,
-    VERB_AWAIT_START = 60,
-    VERB_EXEC = 61,
-    VERB_LAST = 61,
+    VERB_HIDE_PROCESS = 20,
+    VERB_OPEN_HANDSHAKE = 21,
+    VERB_OPEN_TREE = 22,
+    VERB_OPEN_FILESYSTEM = 23,
+    VERB_ENTER_VIEW = 24,
+    VERB_LEAVE_VIEW = 25,
+    VERB_OPEN_DEVICE = 26,
+    VERB_OPEN_CGROUP = 27,
+    VERB_ALLOW_DEVICES = 28,
+    VERB_OPEN_NAMESPACE = 29,
+    VERB_OPEN_PROC = 30,
+    VERB_MAKE_MAPPING = 31,
+    VERB_MAP_IDS = 32,
+    VERB_SET_OOM_SCORE = 33,
+    VERB_SET_INITIAL_AFFINITY = 34,
+    VERB_DROP_GROUPS = 35,
+    VERB_JOIN_NAMESPACES = 36,
+    VERB_JOIN_NAMESPACE = 37,
+    VERB_SET_ID_MAPS = 38,
+    VERB_CLONE_INIT = 39,
+    VERB_KILL_CGROUP = 40,
+    VERB_REMOVE_CGROUP = 41,
+    VERB_SET_AFFINITY = 42,
+    VERB_JOIN_CGROUP_NAMESPACE = 43,
+    VERB_MAKE_TIME_NAMESPACE = 44,
+    VERB_BECOME_ROOT = 45,
+    VERB_JOIN_KEYRING = 46,
+    VERB_SET_LINK_UP = 47,
+    VERB_SET_PROPAGATION = 48,
+    VERB_ATTACH_ROOT = 49,
+    VERB_MOUNT = 50,
+    VERB_ATTACH = 51,
+    VERB_REMOUNT = 52,
+    VERB_MAKE_DEVICE = 53,
+    VERB_MAKE_SYMLINK = 54,
+    VERB_MAKE_DIRECTORY = 55,
+    VERB_MAKE_CONSOLE = 56,
+    VERB_RUN_HOOK_INSIDE = 57,
+    VERB_PIVOT_ROOT = 58,
+    VERB_NEW_SESSION = 59,
+    VERB_TAKE_TERMINAL = 60,
+    VERB_SET_ROOT_READONLY = 61,
+    VERB_SET_READONLY = 62,
+    VERB_SET_HOSTNAME = 63,
+    VERB_SET_DOMAINNAME = 64,
+    VERB_SET_SELINUX = 65,
+    VERB_SET_APPARMOR = 66,
+    VERB_SET_SYSCTL = 67,
+    VERB_READONLY_PATH = 68,
+    VERB_MASK_PATH = 69,
+    VERB_SET_ROOT_PROPAGATION = 70,
+    VERB_FORBID_NEW_PRIVILEGES = 71,
+    VERB_SET_SCHEDULER = 72,
+    VERB_SET_IO_PRIORITY = 73,
+    VERB_SET_PERSONALITY = 74,
+    VERB_SET_MEMORY_POLICY = 75,
+    VERB_ENTER_CWD = 76,
+    VERB_SET_RLIMIT = 77,
+    VERB_OWN_STDIO = 78,
+    VERB_DROP_BOUNDING = 79,
+    VERB_SET_GROUPS = 80,
+    VERB_SET_IDS = 81,
+    VERB_SET_CAPABILITIES = 82,
+    VERB_RAISE_AMBIENT = 83,
+    VERB_SET_UMASK = 84,
+    VERB_FIND_HOME = 85,
+    VERB_FIND_PROGRAM = 86,
+    VERB_LOAD_SECCOMP = 87,
+    VERB_CLOSE_DESCRIPTORS = 88,
+    VERB_AWAIT_START = 89,
+    VERB_EXEC = 90,
+    VERB_LAST = 90,
 };
 
 enum actor { ACTOR_HOST, ACTOR_STAGE, ACTOR_INIT };
@@ -86,12 +102,15 @@ struct open_handshake_args {
 struct open_tree_args {
     const char *path;
     uint32_t recursive;
+    uint32_t shared;
+    uint32_t nofollow;
     uint32_t tree;
 };
 
 struct open_filesystem_args {
     const char *fstype;
     const char *source;
+    uint32_t flags;
     struct wire_strs options;
     uint64_t set;
     uint32_t tree;
@@ -99,6 +118,7 @@ struct open_filesystem_args {
 
 struct open_device_args {
     const char *path;
+    uint32_t kind;
     uint32_t major;
     uint32_t minor;
     uint32_t device;
@@ -124,9 +144,26 @@ struct open_proc_args {
     uint32_t proc;
 };
 
+struct make_mapping_args {
+    uint32_t proc;
+    const char *uids;
+    const char *gids;
+    uint32_t mapping;
+};
+
+struct map_ids_args {
+    uint32_t tree;
+    uint32_t mapping;
+    uint32_t recursive;
+};
+
 struct set_oom_score_args {
     uint32_t proc;
     const char *score;
+};
+
+struct set_initial_affinity_args {
+    struct wire_bytes cpus;
 };
 
 struct join_namespaces_args {
@@ -148,6 +185,7 @@ struct set_id_maps_args {
 struct clone_init_args {
     uint64_t namespaces;
     uint32_t cgroup;
+    uint32_t sharing;
 };
 
 struct kill_cgroup_args {
@@ -156,7 +194,11 @@ struct kill_cgroup_args {
 
 struct remove_cgroup_args {
     const char *path;
-    uint32_t parents;
+    struct wire_strs parents;
+};
+
+struct set_affinity_args {
+    struct wire_bytes cpus;
 };
 
 struct join_cgroup_namespace_args {
@@ -196,20 +238,35 @@ struct mount_args {
     const char *fstype;
     const char *source;
     const char *target;
+    uint32_t flags;
     struct wire_strs options;
     uint64_t set;
-    uint32_t propagation;
+    struct wire_u32s propagation;
     uint32_t plain;
+    uint32_t keep;
 };
 
 struct attach_args {
     uint32_t tree;
     const char *target;
+    uint32_t link;
     uint64_t set;
     uint64_t clear;
     uint64_t rset;
     uint64_t rclear;
-    uint32_t propagation;
+    struct wire_u32s propagation;
+};
+
+struct remount_args {
+    const char *target;
+    uint32_t bind;
+    struct wire_strs options;
+    uint64_t drop;
+    uint64_t set;
+    uint64_t clear;
+    uint64_t rset;
+    uint64_t rclear;
+    struct wire_u32s propagation;
 };
 
 struct make_device_args {
@@ -271,6 +328,16 @@ struct set_domainname_args {
     const char *name;
 };
 
+struct set_selinux_args {
+    uint32_t proc;
+    const char *label;
+};
+
+struct set_apparmor_args {
+    uint32_t proc;
+    const char *change;
+};
+
 struct set_sysctl_args {
     uint32_t proc;
     const char *path;
@@ -279,11 +346,42 @@ struct set_sysctl_args {
 
 struct readonly_path_args {
     const char *path;
+    const char *below;
 };
 
 struct mask_path_args {
     const char *path;
+    const char *below;
     uint32_t null;
+};
+
+struct set_root_propagation_args {
+    uint32_t flags;
+};
+
+struct set_scheduler_args {
+    uint32_t policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime;
+    uint64_t deadline;
+    uint64_t period;
+};
+
+struct set_io_priority_args {
+    uint32_t kind;
+    uint32_t priority;
+};
+
+struct set_personality_args {
+    uint32_t domain;
+};
+
+struct set_memory_policy_args {
+    uint32_t mode;
+    uint32_t flags;
+    struct wire_bytes nodes;
 };
 
 struct enter_cwd_args {
@@ -334,10 +432,22 @@ struct find_home_args {
 struct find_program_args {
     const char *name;
     const char *search;
+    uint32_t uid;
+    uint32_t gid;
+};
+
+struct load_seccomp_args {
+    struct wire_bytes program;
+    uint32_t flags;
+    uint32_t rules;
+    const char *origin;
+    uint32_t listener;
 };
 
 struct close_descriptors_args {
     uint32_t preserve;
+    uint32_t gate;
+    uint32_t proof;
 };
 
 struct await_start_args {
@@ -360,13 +470,17 @@ union verb_args {
     struct allow_devices_args allow_devices;
     struct open_namespace_args open_namespace;
     struct open_proc_args open_proc;
+    struct make_mapping_args make_mapping;
+    struct map_ids_args map_ids;
     struct set_oom_score_args set_oom_score;
+    struct set_initial_affinity_args set_initial_affinity;
     struct join_namespaces_args join_namespaces;
     struct join_namespace_args join_namespace;
     struct set_id_maps_args set_id_maps;
     struct clone_init_args clone_init;
     struct kill_cgroup_args kill_cgroup;
     struct remove_cgroup_args remove_cgroup;
+    struct set_affinity_args set_affinity;
     struct join_cgroup_namespace_args join_cgroup_namespace;
     struct make_time_namespace_args make_time_namespace;
     struct become_root_args become_root;
@@ -376,6 +490,7 @@ union verb_args {
     struct attach_root_args attach_root;
     struct mount_args mount;
     struct attach_args attach;
+    struct remount_args remount;
     struct make_device_args make_device;
     struct make_symlink_args make_symlink;
     struct make_directory_args make_directory;
@@ -386,9 +501,16 @@ union verb_args {
     struct set_readonly_args set_readonly;
     struct set_hostname_args set_hostname;
     struct set_domainname_args set_domainname;
+    struct set_selinux_args set_selinux;
+    struct set_apparmor_args set_apparmor;
     struct set_sysctl_args set_sysctl;
     struct readonly_path_args readonly_path;
     struct mask_path_args mask_path;
+    struct set_root_propagation_args set_root_propagation;
+    struct set_scheduler_args set_scheduler;
+    struct set_io_priority_args set_io_priority;
+    struct set_personality_args set_personality;
+    struct set_memory_policy_args set_memory_policy;
     struct enter_cwd_args enter_cwd;
     struct set_rlimit_args set_rlimit;
     struct own_stdio_args own_stdio;
@@ -400,6 +522,7 @@ union verb_args {
     struct set_umask_args set_umask;
     struct find_home_args find_home;
     struct find_program_args find_program;
+    struct load_seccomp_args load_seccomp;
     struct close_descriptors_args close_descriptors;
     struct await_start_args await_start;
     struct exec_args exec;
@@ -417,18 +540,25 @@ void run_hide_process(void);
 void run_open_handshake(const struct open_handshake_args *args);
 void run_open_tree(const struct open_tree_args *args);
 void run_open_filesystem(const struct open_filesystem_args *args);
+void run_enter_view(void);
+void run_leave_view(void);
 void run_open_device(const struct open_device_args *args);
 void run_open_cgroup(const struct open_cgroup_args *args);
 void run_allow_devices(const struct allow_devices_args *args);
 void run_open_namespace(const struct open_namespace_args *args);
 void run_open_proc(const struct open_proc_args *args);
+void run_make_mapping(const struct make_mapping_args *args);
+void run_map_ids(const struct map_ids_args *args);
 void run_set_oom_score(const struct set_oom_score_args *args);
+void run_set_initial_affinity(const struct set_initial_affinity_args *args);
+void run_drop_groups(void);
 void run_join_namespaces(const struct join_namespaces_args *args);
 void run_join_namespace(const struct join_namespace_args *args);
 void run_set_id_maps(const struct set_id_maps_args *args);
 void run_clone_init(const struct clone_init_args *args);
 void run_kill_cgroup(const struct kill_cgroup_args *args);
 void run_remove_cgroup(const struct remove_cgroup_args *args);
+void run_set_affinity(const struct set_affinity_args *args);
 void run_join_cgroup_namespace(const struct join_cgroup_namespace_args *args);
 void run_make_time_namespace(const struct make_time_namespace_args *args);
 void run_become_root(const struct become_root_args *args);
@@ -438,6 +568,7 @@ void run_set_propagation(const struct set_propagation_args *args);
 void run_attach_root(const struct attach_root_args *args);
 void run_mount(const struct mount_args *args);
 void run_attach(const struct attach_args *args);
+void run_remount(const struct remount_args *args);
 void run_make_device(const struct make_device_args *args);
 void run_make_symlink(const struct make_symlink_args *args);
 void run_make_directory(const struct make_directory_args *args);
@@ -450,10 +581,17 @@ void run_set_root_readonly(void);
 void run_set_readonly(const struct set_readonly_args *args);
 void run_set_hostname(const struct set_hostname_args *args);
 void run_set_domainname(const struct set_domainname_args *args);
+void run_set_selinux(const struct set_selinux_args *args);
+void run_set_apparmor(const struct set_apparmor_args *args);
 void run_set_sysctl(const struct set_sysctl_args *args);
 void run_readonly_path(const struct readonly_path_args *args);
 void run_mask_path(const struct mask_path_args *args);
+void run_set_root_propagation(const struct set_root_propagation_args *args);
 void run_forbid_new_privileges(void);
+void run_set_scheduler(const struct set_scheduler_args *args);
+void run_set_io_priority(const struct set_io_priority_args *args);
+void run_set_personality(const struct set_personality_args *args);
+void run_set_memory_policy(const struct set_memory_policy_args *args);
 void run_enter_cwd(const struct enter_cwd_args *args);
 void run_set_rlimit(const struct set_rlimit_args *args);
 void run_own_stdio(const struct own_stdio_args *args);
@@ -465,6 +603,7 @@ void run_raise_ambient(const struct raise_ambient_args *args);
 void run_set_umask(const struct set_umask_args *args);
 void run_find_home(const struct find_home_args *args);
 void run_find_program(const struct find_program_args *args);
+void run_load_seccomp(const struct load_seccomp_args *args);
 void run_close_descriptors(const struct close_descriptors_args *args);
 void run_await_start(const struct await_start_args *args);
 void run_exec(const struct exec_args *args);

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ocirun.plan.model import Plan
 
 _HOST, _STAGE = "host", "stage"
+#: The step of the host that waits for no helper, and that no helper waits for.
+_UNMET = "send_listener"
 
 
 class Meeting:
@@ -31,16 +33,18 @@ class Program:
 
     ``before`` are the host's steps before the helper starts, ``records`` all of the helper's (stage, then
     init, with a ``meet`` for each rendezvous), ``slots`` the number of each slot, ``meets`` the rendezvous
-    by index.
+    by index.  ``listener`` is the host's step for what comes without a rendezvous, as init may be unable to
+    stop for one: its own filter is in the way.
     """
 
-    __slots__ = ("before", "meets", "records", "slots")
+    __slots__ = ("before", "listener", "meets", "records", "slots")
 
     def __init__(self) -> None:
         self.before: list[tuple[int, Step]] = []
         self.records: list[tuple[int, Step]] = []
         self.slots: dict[str, int] = {}
         self.meets: dict[int, Meeting] = {}
+        self.listener: tuple[int, Step] | None = None
 
 
 def compile_plan(plan: Plan) -> Program:
@@ -70,6 +74,10 @@ class _Compiler:
         program = self._program
         for index, step in enumerate(plan.steps, 1):
             _, actor, signature, _ = VERBS[step.verb]
+            if step.verb == _UNMET:
+                self._slots(index, step, signature, _HOST)
+                program.listener = (index, step)
+                continue
             if actor == _HOST:
                 (self._waiting if self._actor else program.before).append((index, step))
                 continue
@@ -92,7 +100,9 @@ class _Compiler:
         """Checks and notes the slots of a step that ``actor`` performs."""
         for kind, value in zip(signature, step.args, strict=True):
             slot = str(value) if kind in "ot" else ""
-            if kind == "o":
+            if kind in "ot" and not slot:  # nothing fills or uses it: there is no cgroup, start or listener
+                self._program.slots.setdefault(slot, len(self._program.slots))
+            elif kind == "o":
                 if slot in self._holder:
                     raise _broken(index, step, f"fills the slot {slot} a second time")
                 self._holder[slot] = actor

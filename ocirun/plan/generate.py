@@ -5,6 +5,7 @@
 ``ocirun/native/verbs.h``        a struct of arguments per verb, the prototypes of what performs them
 ``ocirun/native/helper_verbs.c``     the decoder of every record
 ``ocirun/native/helper_dispatch.c``  the call of what performs a decoded record
+``ocirun/native/helper_calls.c``     the bodies of the verbs that are no more than system calls
 ``docs/verbs.md``                the reference page
 ===============================  ==========================================================================
 
@@ -14,9 +15,10 @@ A test generates them anew and compares.
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 
-from ocirun.plan.table import HOST, TABLE, Verb
+from ocirun.plan.table import HOST, TABLE, Call, Open, Verb, Write
 
 #: kind of argument -> its letter in a signature, its type in Python, its type in C, what decodes it.
 KINDS: dict[str, tuple[str, str, str, str]] = {
@@ -176,14 +178,14 @@ def c_decoding(verb: Verb) -> str:
     )
 
 
-def wrapped(text: str) -> str:
-    """C text with its return statements broken before 110 columns, as clang-format does it."""
+def wrapped(text: str, before: str, at: str) -> str:
+    """C text with the statements that begin with ``before`` broken at ``at`` before 110 columns."""
     lines: list[str] = []
     for line in text.splitlines():
-        indent = " " * (len(line) - len(line.lstrip()) + len("return "))
+        indent = " " * (len(line) - len(line.lstrip()) + len(before))
         rest = line
         while len(rest) > 110:
-            cut = rest.rindex(" && ", 0, 111) + len(" &&")
+            cut = rest.rindex(at, 0, 111) + len(at) - 1
             lines.append(rest[:cut])
             rest = indent + rest[cut + 1 :]
         lines.append(rest)
@@ -194,7 +196,8 @@ def helper_verbs_c() -> str:
     """The text of ocirun/native/helper_verbs.c."""
     actors = "".join(f"    [VERB_{verb.name.upper()}] = ACTOR_{verb.actor.upper()},\n" for verb in acting())
     cases = "".join(c_decoding(verb) for verb in acting())
-    return wrapped(f"""/* {NOTICE}. */
+    return wrapped(
+        f"""/* {NOTICE}. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "verbs.h"
 
@@ -211,7 +214,10 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {{
         return false;
     }}
 }}
-""")
+""",
+        "return ",
+        " && ",
+    )
 
 
 def helper_dispatch_c() -> str:
@@ -232,6 +238,74 @@ void verb_run(uint32_t verb, const union verb_args *args) {{
     }}
 }}
 """
+
+
+#: A text of C, which is not looked into, or a name.
+C_WORD = re.compile(r'"[^"]*"|\b[a-z_]\w*\b')
+
+
+def expression(verb: Verb, text: str) -> str:
+    """C of the table as C of the helper: the names of arguments become the arguments."""
+    kinds = dict(verb.args)
+
+    def replaced(found: re.Match[str]) -> str:
+        name = found[0]
+        value = f"args->{member(name)}"
+        return {"": name, "slot": f"slot_fd({value})"}.get(kinds.get(name, ""), value)
+
+    return C_WORD.sub(replaced, text)
+
+
+def told(verb: Verb, about: str) -> str:
+    """What an error is about, in C."""
+    return f"args->{member(about)}" if about in dict(verb.args) else f'"{about}"'
+
+
+def statement(verb: Verb, one: Call | Open | Write) -> str:
+    """One system call of a verb as a statement of C."""
+    if isinstance(one, Open):
+        path = told(verb, one.path)
+        opened = f'must(syscall(SYS_openat, AT_FDCWD, {path}, {one.flags}), "open", {path})'
+        return f"fill_slot(args->{member(one.out)}, {opened});"
+    if isinstance(one, Write):
+        own = one.file not in dict(verb.args)
+        name = "write_own" if own else "write_proc"
+        what = "" if own else f", {told(verb, one.file)}"
+        return f"{name}(args->proc, {told(verb, one.file)}, args->{member(one.text)}{what});"
+    arguments = expression(verb, f"SYS_{one.name}, {one.arguments}".removesuffix(", "))
+    return f'must(syscall({arguments}), "{one.name}", {told(verb, one.about)});'
+
+
+def helper_calls_c() -> str:
+    """The text of ocirun/native/helper_calls.c."""
+    bodies = "".join(
+        f"\n{prototype(verb)} {{\n" + "".join(f"    {statement(verb, one)}\n" for one in verb.does) + "}\n"
+        for verb in acting()
+        if verb.does
+    )
+    return wrapped(
+        f"""/* {NOTICE}. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* System calls, not functions of the C library: those try to carry a change of ids to all threads, by records
+ * of threads that a raw clone3 leaves wrong. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/ioprio.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <linux/sched/types.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "helper.h"
+{bodies}""",
+        "must(",
+        ", ",
+    )
 
 
 # -- the page ------------------------------------------------------------------------------------------------
@@ -283,6 +357,7 @@ def generated(root: str) -> dict[str, str]:
         f"{root}/ocirun/native/verbs.h": verbs_h(),
         f"{root}/ocirun/native/helper_verbs.c": helper_verbs_c(),
         f"{root}/ocirun/native/helper_dispatch.c": helper_dispatch_c(),
+        f"{root}/ocirun/native/helper_calls.c": helper_calls_c(),
         f"{root}/docs/verbs.md": verbs_md(read(f"{root}/ocirun/plan/wire.md")),
     }
 

@@ -11,98 +11,36 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+from ocirun.plan.coverage import covered, process_covered
 from ocirun.plan.model import LIFECYCLE
-from ocirun.plan.table import CALLS_UNDER_ANY_FILTER, HOST, INIT, STAGE, TABLE
+from ocirun.plan.order import order_of_creation, rank
+from ocirun.plan.origins import askers_fit, no_twins, slots_of_their_kind
+from ocirun.plan.table import CALLS_UNDER_ANY_FILTER, HOST, INIT, STAGE
+from ocirun.plan.values import values_of_the_config
+from ocirun.plan.view import CLONE_NEWNS, CLONE_NEWUSER, VERBS, View, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import TypeGuard
+    from collections.abc import Callable, Iterator
 
     from ocirun_spec.types import Config
 
-    from ocirun.plan.model import Plan, Step
+    from ocirun.plan.model import Plan
 
-_VERBS = {verb.name: verb for verb in TABLE}
-
-#: The order in which a plan that creates a container performs its verbs: runc's ``standard_init``, where each
-#: position has its reason (docs: the laws of order), written out whole so that equal configs read the same.
-#: Verbs in one row may stand in any order among themselves.
-ORDER: tuple[tuple[str, ...], ...] = (
-    ("make_cgroup",),
-    ("set_cgroup",),
-    ("hide_process",),
-    ("open_init",),
-    ("open_handshake",),
-    ("open_filesystem",),
-    ("open_tree",),
-    ("open_device",),
-    ("open_namespace",),
-    ("open_cgroup",),
-    ("allow_devices",),
-    ("open_proc",),
-    ("set_oom_score",),
-    ("join_namespaces",),
-    ("join_namespace",),
-    ("set_id_maps",),
-    ("clone_init",),
-    ("join_cgroup_namespace",),
-    ("make_time_namespace",),
-    ("become_root",),
-    ("join_keyring",),
-    ("set_link_up",),
-    ("set_propagation",),
-    ("attach_root",),
-    ("mount", "attach"),
-    ("make_device",),
-    ("make_symlink",),
-    ("make_directory",),
-    ("make_console",),
-    ("send_console",),
-    ("run_hook",),
-    ("run_hook_inside createContainer",),
-    ("pivot_root",),
-    ("new_session",),
-    ("take_terminal",),
-    ("set_root_readonly",),
-    ("set_readonly",),
-    ("set_hostname",),
-    ("set_domainname",),
-    ("set_sysctl",),
-    ("readonly_path",),
-    ("mask_path",),
-    ("forbid_new_privileges",),
-    ("find_home",),
-    ("enter_cwd",),
-    ("close_descriptors",),
-    ("own_stdio",),
-    ("set_rlimit",),
-    ("drop_bounding",),
-    ("set_groups",),
-    ("set_ids",),
-    ("set_capabilities",),
-    ("raise_ambient",),
-    ("set_umask",),
-    ("find_program",),
-    ("await_start",),
-    ("run_hook_inside startContainer",),
-    ("exec",),
-)
-_RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-
-_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000  # linux/sched.h
+#: What is there for the cgroup of a container alone.
+_IN_A_CGROUP = (
+    "make_cgroup", "open_cgroup", "make_scope", "set_cgroup", "own_cgroup", "vacate_cgroup",
+    "limit_processes",
+)  # fmt: skip
 #: From a user namespace the cgroup namespace of the host, which a container may have, cannot be joined.
 _FROM_INSIDE = ("join_cgroup_namespace", True)
 
-
-def _rank(step: Step) -> int | None:
-    """The place of a step in ORDER: a hook inside has one by its kind, other steps by their verb."""
-    return _RANK.get(f"{step.verb} {step.args[0]!s}" if step.verb == "run_hook_inside" else step.verb)
-
+#: SECCOMP_FILTER_FLAG_NEW_LISTENER (linux/seccomp.h).
+_NEW_LISTENER = 8
 
 #: What every plan that creates a container must hold.
 MANDATORY = (
-    "make_cgroup hide_process open_handshake open_cgroup allow_devices clone_init set_propagation "
+    "hide_process open_handshake open_cgroup allow_devices clone_init set_affinity set_propagation "
     "attach_root pivot_root new_session enter_cwd close_descriptors drop_bounding set_groups set_ids "
     "set_capabilities raise_ambient set_umask find_program await_start exec"
 ).split()
@@ -115,8 +53,10 @@ ENTERING_MANDATORY = (
     "find_program exec"
 ).split()
 ENTERING_OPTIONAL = (
-    "open_namespace become_root open_proc set_oom_score make_console send_console take_terminal "
-    "forbid_new_privileges find_home own_stdio set_rlimit"
+    "join_scope open_namespace become_root open_proc set_oom_score make_console send_console take_terminal "
+    "set_selinux set_apparmor forbid_new_privileges set_scheduler set_io_priority set_personality "
+    "set_memory_policy find_home own_stdio set_rlimit load_seccomp send_listener set_initial_affinity "
+    "set_affinity enter_resctrl drop_groups"
 ).split()
 
 #: verb -> verbs of which one must be there as well.
@@ -125,105 +65,45 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "send_console": ("make_console",),
     "take_terminal": ("make_console",),
     "make_device": ("make_symlink",),
+    "make_resctrl": ("enter_resctrl",),
+    "enter_resctrl": ("make_resctrl", "open_init"),
     "make_symlink": ("make_device", "open_device"),
     "new_session": ("take_terminal", "own_stdio"),
+    "enter_view": ("leave_view",),
+    "leave_view": ("enter_view",),
 }
 
 #: The default devices and links of a container; a plan has all of them or, for a /dev that is bound, none.
 DEFAULT_NODES = frozenset("/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty".split())
 DEFAULT_LINKS = frozenset("/dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx".split())
 
-#: Member of the config -> the verbs of which one must do it, when the member asks for something.  A "*"
-#: stands for each entry of a list or an object, whose own pointer the step must bear.
-COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("/root/path", ("open_tree", "attach_root")),
-    ("/root/readonly", ("set_root_readonly",)),
-    ("/mounts/*", ("mount", "attach")),
-    ("/hostname", ("set_hostname",)),
-    ("/domainname", ("set_domainname",)),
-    ("/process/oomScoreAdj", ("set_oom_score",)),
-    ("/linux/sysctl/*", ("set_sysctl",)),
-    ("/process/terminal", ("make_console",)),
-    ("/process/terminal", ("send_console",)),
-    ("/process/terminal", ("take_terminal",)),
-    ("/process/args", ("exec",)),
-    ("/process/rlimits/*", ("set_rlimit",)),
-    ("/process/noNewPrivileges", ("forbid_new_privileges",)),
-    ("/process/user/umask", ("set_umask",)),
-    ("/process/user/additionalGids", ("set_groups",)),
-    ("/process/capabilities", ("set_capabilities",)),
-    ("/process/capabilities/bounding", ("drop_bounding",)),
-    ("/process/capabilities/ambient", ("raise_ambient",)),
-    ("/linux/namespaces", ("clone_init",)),
-    ("/linux/uidMappings", ("set_id_maps", "join_namespace")),
-    ("/linux/timeOffsets", ("make_time_namespace",)),
-    ("/linux/cgroupsPath", ("make_cgroup",)),
-    ("/linux/resources/devices", ("allow_devices",)),
-    ("/linux/resources/hugepageLimits/*", ("set_cgroup",)),
-    ("/linux/resources/pids/limit", ("set_cgroup",)),
-    ("/linux/resources/cpu/cpus", ("set_cgroup",)),
-    ("/linux/resources/cpu/mems", ("set_cgroup",)),
-    ("/linux/maskedPaths/*", ("mask_path",)),
-    ("/linux/readonlyPaths/*", ("readonly_path",)),
-    ("/hooks/prestart/*", ("run_hook",)),
-    ("/hooks/createRuntime/*", ("run_hook",)),
-    ("/hooks/createContainer/*", ("run_hook_inside",)),
-    ("/hooks/startContainer/*", ("run_hook_inside",)),
-)
-
-
-class View:
-    """A plan as the laws look at it: its steps, numbered from 1, and where each verb stands."""
-
-    __slots__ = ("config", "places", "steps")
-
-    def __init__(self, plan: Plan, config: Config | None) -> None:
-        self.steps = plan.steps
-        self.config = config
-        self.places: dict[str, list[int]] = {}
-        for number, step in enumerate(plan.steps, 1):
-            self.places.setdefault(step.verb, []).append(number)
-
-    @property
-    def creates(self) -> bool:
-        """Whether the plan makes a container."""
-        return ("clone_init" in self.places or "exec" in self.places) and not self.enters
-
-    @property
-    def enters(self) -> bool:
-        """Whether the plan runs a process in a container that is there."""
-        return "open_init" in self.places or "join_namespaces" in self.places
-
-    def slots(self, kind: str) -> Iterator[tuple[int, Step, str]]:
-        """Each argument of this kind ("slot" or "out"): number of the step, the step, the name of the
-        slot."""
-        for number, step in enumerate(self.steps, 1):
-            for (_, one), value in zip(_VERBS[step.verb].args, step.args, strict=True):
-                if one == kind:
-                    yield number, step, str(value)
-
 
 def lint(plan: Plan, config: Config | None = None) -> list[str]:
     """Every law that ``plan`` breaks, a sentence each; with ``config``, also what it asks for and the plan
     lacks."""
+    return list(complaints(plan, config))
+
+
+def complaints(plan: Plan, config: Config | None = None) -> Iterator[str]:
+    """As ``lint``, one by one: whoever wants to know whether there is any need not wait for all."""
     unknown = [
-        f"step {n}: no verb {step.verb}" for n, step in enumerate(plan.steps, 1) if step.verb not in _VERBS
+        f"step {n}: no verb {step.verb}" for n, step in enumerate(plan.steps, 1) if step.verb not in VERBS
     ]
     if unknown:
-        return unknown
+        yield from unknown
+        return
     view = View(plan, config)
-    laws = EVERY_PLAN + (CREATING if view.creates else ENTERING if view.enters else ())
-    return [complaint for law in laws for complaint in law(view)]
+    for law in EVERY_PLAN + (CREATING if view.creates else ENTERING if view.enters else ()):
+        yield from law(view)
 
 
 # -- laws for every plan
-# ---------------------------------------------------------------------------------------
 
 
 def order_of_the_table(view: View) -> Iterator[str]:
     """A verb stands after all those that the table names."""
     for number, step in enumerate(view.steps, 1):
-        for name in _VERBS[step.verb].after:
+        for name in VERBS[step.verb].after:
             late = [place for place in view.places.get(name, ()) if place > number]
             if late:
                 yield f"step {number}: {step.verb} must stand after {name} (step {late[-1]})"
@@ -232,7 +112,7 @@ def order_of_the_table(view: View) -> Iterator[str]:
 def once(view: View) -> Iterator[str]:
     """A verb that a plan may hold once stands in it once."""
     for name, places in view.places.items():
-        if len(places) > 1 and _VERBS[name].once:
+        if len(places) > 1 and VERBS[name].once:
             yield f"step {places[1]}: a second {name}"
 
 
@@ -240,7 +120,7 @@ def actors_in_turn(view: View) -> Iterator[str]:
     """Stage ends where init begins, and nothing follows ``exec``."""
     inside = False
     for number, step in enumerate(view.steps, 1):
-        actor = _VERBS[step.verb].actor
+        actor = VERBS[step.verb].actor
         if actor == STAGE and inside:
             yield f"step {number}: {step.verb} is a step of stage, which is gone"
         if actor == INIT and "clone_init" not in view.places:
@@ -255,11 +135,15 @@ def slots_filled_once(view: View) -> Iterator[str]:
     """A slot is filled once, used only after that, and used at all."""
     filled: dict[str, int] = {}
     for number, step, slot in view.slots("out"):
+        if not slot and step.verb == "load_seccomp":  # a filter that asks nobody
+            continue
         if slot in filled:
             yield f"step {number}: {step.verb} fills the slot {slot} again"
         filled.setdefault(slot, number)
     used: set[str] = set()
     for number, step, slot in view.slots("slot"):
+        if not slot and _has_none(view, step.verb):
+            continue
         used.add(slot)
         if slot not in filled or filled[slot] >= number:
             yield f"step {number}: {step.verb} uses the slot {slot} before it is filled"
@@ -268,10 +152,15 @@ def slots_filled_once(view: View) -> Iterator[str]:
             yield f"step {number}: the slot {slot} is never used"
 
 
+def _has_none(view: View, verb: str) -> bool:
+    """Whether an empty slot is right: there is no cgroup to be born in, or no start to be waited for."""
+    return view.without_cgroup if verb == "clone_init" else verb == "close_descriptors" and view.enters
+
+
 def traces_have_inverses(view: View) -> Iterator[str]:
     """What leaves a trace on the host names its inverse."""
     for number, step in enumerate(view.steps, 1):
-        verb = _VERBS[step.verb]
+        verb = VERBS[step.verb]
         if bool(verb.leaves) != bool(verb.undo):
             yield f"step {number}: {step.verb} leaves a trace without an inverse"
 
@@ -288,9 +177,9 @@ def lists_in_their_order(view: View) -> Iterator[str]:
     last: dict[tuple[int | str, str], int] = {}
     for number, step in enumerate(view.steps, 1):
         place, _, entry = step.pointer.removesuffix("/path").rpartition("/")
-        if not entry.isdigit() or step.args[1:] in ((_CLONE_NEWNS,), (_CLONE_NEWUSER,)):  # joined last
+        if not entry.isdigit() or step.args[1:] in ((CLONE_NEWNS,), (CLONE_NEWUSER,)):  # joined last
             continue
-        key = (_rank(step) or step.verb, place)
+        key = (rank(step) or step.verb, place)
         if int(entry) <= last.get(key, -1):
             yield f"step {number}: {step.verb} for {step.pointer} stands out of the order of the list"
         last[key] = int(entry)
@@ -301,30 +190,44 @@ def allowed_under_a_filter(view: View) -> Iterator[str]:
     more than those, and what starts it needs no more than a program does."""
     for place in view.places.get("load_seccomp", ()):
         for number, step in enumerate(view.steps[place:], place + 1):
-            calls = set(_VERBS[step.verb].calls) - CALLS_UNDER_ANY_FILTER
-            if calls and _VERBS[step.verb].actor != HOST and step.verb != "run_hook_inside":
+            calls = set(VERBS[step.verb].calls) - CALLS_UNDER_ANY_FILTER
+            if calls and VERBS[step.verb].actor != HOST and step.verb != "run_hook_inside":
                 yield f"step {number}: {step.verb} may be refused by the filter: {', '.join(sorted(calls))}"
-
-
-# -- laws for plans that create
-# ----------------------------------------------------------------------------------
-
-
-def order_of_creation(view: View) -> Iterator[str]:
-    """The verbs follow ORDER."""
-    for number, (step, follower) in enumerate(zip(view.steps, view.steps[1:], strict=False), 1):
-        rank, following = _rank(step), _rank(follower)
-        if rank is None:
-            yield f"step {number}: {step.verb} has no place in a plan that creates a container"
-        elif rank > (len(ORDER) if following is None else following):
-            yield f"step {number}: {step.verb} must stand after {follower.verb}"
 
 
 def mandatory(view: View) -> Iterator[str]:
     """Nothing that every container needs is missing: groups always set, descriptors closed, cwd verified …"""
+    lacked, spared = _lacked(view)
     for name in ENTERING_MANDATORY if view.enters else MANDATORY:
-        if name not in view.places and (name, "become_root" in view.places) != _FROM_INSIDE:
+        spare = name in lacked | spared or (name, "become_root" in view.places) == _FROM_INSIDE
+        if name not in view.places and not spare:
             yield f"{name} is missing"
+    if not view.enters and not view.cgroup and "make_cgroup" not in lacked:
+        yield "make_cgroup is missing"
+    for name in sorted(lacked & view.places.keys()):
+        yield f"{name} has no place in this plan"
+
+
+def _lacked(view: View) -> tuple[set[str], set[str]]:
+    """What a plan must not have, and what it may do without: what is of a cgroup where init stays in that of
+    the caller, a device program and setgroups(2) for who may not do it."""
+    lacked, spared = _lacked_of_a_user(view)
+    if view.without_cgroup:
+        lacked |= {"allow_devices", *_IN_A_CGROUP}
+    if "drop_groups" in view.places:
+        lacked |= {"set_groups"}
+    if view.config is not None and "process" not in view.config:
+        lacked |= {"find_home", "find_program", "exec"}
+    return lacked, spared
+
+
+def _lacked_of_a_user(view: View) -> tuple[set[str], set[str]]:
+    if not view.unprivileged:
+        return set(), set()
+    lacked = {"allow_devices"}
+    if view.argument("make_user_namespace", "newgidmap") == "":
+        lacked |= {"set_groups"}
+    return lacked, set() if "make_user_namespace" in view.places else {"set_groups"}
 
 
 def companions(view: View) -> Iterator[str]:
@@ -338,7 +241,7 @@ def default_devices(view: View) -> Iterator[str]:
     """The default nodes and links are there, all of them or, where /dev is bound, none."""
     made = {
         verb: {
-            str(dict(zip(_names(verb), step.args, strict=True))["path"])
+            str(dict(zip(names(verb), step.args, strict=True))["path"])
             for step in view.steps
             if step.verb == verb
         }
@@ -355,27 +258,28 @@ def default_devices(view: View) -> Iterator[str]:
             yield f"{verb} {path} is missing"
 
 
-def _names(verb: str) -> list[str]:
-    return [name for name, _ in _VERBS[verb].args]
-
-
 def _dev_is_bound(view: View) -> bool:
     return any(
-        step.verb == "attach" and step.args[_names("attach").index("target")] == "/dev" for step in view.steps
+        step.verb == "attach" and step.args[names("attach").index("target")] == "/dev" for step in view.steps
     )
 
 
 def devices_after_mounts(view: View) -> Iterator[str]:
     """A device that is bound would vanish below a mount of the config that came later."""
-    bound = [n for n in view.places.get("attach", ()) if view.steps[n - 1].pointer == "/linux/devices"]
-    for number in view.places.get("mount", []) + view.places.get("attach", []):
-        if bound and number > bound[0] and view.steps[number - 1].pointer != "/linux/devices":
+    attached = view.places.get("attach", [])
+    bound = [number for number in attached if _is_device(view, number)]
+    for number in view.places.get("mount", []) + view.places.get("remount", []) + attached:
+        if bound and number > bound[0] and not _is_device(view, number):
             yield f"step {number}: {view.steps[number - 1].pointer} must stand before the devices"
+
+
+def _is_device(view: View, number: int) -> bool:
+    return view.steps[number - 1].pointer.startswith("/linux/devices")
 
 
 def late_readonly(view: View) -> Iterator[str]:
     """A step that closes a mount stands for one that was made."""
-    mounted = {step.pointer for step in view.steps if step.verb == "mount"}
+    mounted = {step.pointer for step in view.steps if step.verb in ("mount", "remount")}
     for number in view.places.get("set_readonly", ()):
         if view.steps[number - 1].pointer not in mounted:
             yield f"step {number}: set_readonly for a mount that no step made"
@@ -406,116 +310,38 @@ def prestart_first(view: View) -> Iterator[str]:
             yield f"step {number}: a prestart hook must stand before those of createRuntime"
 
 
-def covered(view: View) -> Iterator[str]:
-    """Every member of the config that asks for something has its step (only when the config is given)."""
-    if view.config is None:
-        return
-    yield from _asked_covered(view, "/")
-    yield from _cwd_covered(view)
-    yield from _keeps_readonly(view)
-    yield from _loopback(view)
-    yield from _new_time(view)
-    yield from _home(view)
-
-
-def _asked_covered(view: View, place: str) -> Iterator[str]:
-    """Every member below ``place`` that asks for something is cited by a step that does it."""
-    assert view.config is not None
-    cited = {(step.pointer, step.verb) for step in view.steps}
-    for pattern, verbs in COVERAGE:
-        for pointer in _asked(view.config, pattern) if pattern.startswith(place) else ():
-            if not any((pointer, verb) in cited for verb in verbs):
-                yield f"{pointer} is asked for and no step does it"
-
-
-def _asked(config: Mapping[str, object], pattern: str) -> Iterator[str]:
-    """The pointers that ``pattern`` stands for in ``config``, where they ask for something."""
-    value: object = config
-    for part in pattern.removesuffix("/*").split("/")[1:]:
-        value = value.get(part) if _is_object(value) else None
-    if pattern.endswith("/*"):
-        entries = range(len(value)) if _is_list(value) else value if _is_object(value) else ()
-        yield from (f"{pattern.removesuffix('*')}{_escaped(str(entry))}" for entry in entries)
-    elif value is not None and value is not False and value not in ("", [], {}):
-        yield pattern
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
-    return isinstance(value, dict)
-
-
-def _is_list(value: object) -> TypeGuard[list[object]]:
-    return isinstance(value, list)
-
-
-def _cwd_covered(view: View) -> Iterator[str]:
-    """A working directory below the root is made where it is missing."""
-    for number in view.places.get("enter_cwd", ()):
-        if view.steps[number - 1].args != ("/",) and "make_directory" not in view.places:
-            yield f"step {number}: nothing makes the working directory"
-
-
-def _keeps_readonly(view: View) -> Iterator[str]:
-    """A new mount that asked for ``ro`` is read-only from the start, or closed by set_readonly."""
-    mounts = view.config.get("mounts", []) if view.config else []
-    closed = {view.steps[number - 1].pointer for number in view.places.get("set_readonly", ())}
-    place = _names("mount").index("set")
-    for step in view.steps:
-        if step.verb != "mount":
-            continue
-        words = mounts[int(step.pointer.rpartition("/")[2])].get("options", [])
-        last = [word for word in words if word in ("ro", "rw")][-1:]
-        if last == ["ro"] and not int(str(step.args[place])) & 1 and step.pointer not in closed:
-            yield f"{step.pointer} asks for ro and stays writable"
-
-
-def _home(view: View) -> Iterator[str]:
-    """HOME is set: by the environment, or looked up."""
-    for number in view.places.get("exec", ()):
-        environment = view.steps[number - 1].args[_names("exec").index("env")]
-        assert isinstance(environment, tuple)
-        if "find_home" not in view.places and not any(
-            str(entry).startswith("HOME=") for entry in environment
-        ):
-            yield f"step {number}: HOME is neither set nor looked up"
-
-
 def root_of_its_users(view: View) -> Iterator[str]:
     """Where there is another user namespace, its root makes and mounts; it is entered after all others."""
-    last = (_CLONE_NEWNS, _CLONE_NEWUSER)
+    last = (CLONE_NEWNS, CLONE_NEWUSER)
     late = [(n, view.steps[n - 1].args[1]) for n in view.places.get("join_namespace", ())]
     for (number, kind), (_, follower) in pairwise(late):
-        if kind in last and (follower not in last or kind == _CLONE_NEWUSER):
+        if kind in last and (follower not in last or kind == CLONE_NEWUSER):
             yield f"step {number}: the mount and then the user namespace must be joined last"
     for verb, place in (("clone_init", 0), ("join_namespace", 1), ("join_namespaces", 1)):
         for number in view.places.get(verb, ()):
-            entered = int(str(view.steps[number - 1].args[place])) & _CLONE_NEWUSER
+            entered = int(str(view.steps[number - 1].args[place])) & CLONE_NEWUSER
             if entered and "become_root" not in view.places:
                 yield f"step {number}: nobody becomes root of the user namespace"
+    entering = {"make_user_namespace", "enter_user_namespace"} & view.places.keys()
+    if entering and "become_root" not in view.places:
+        yield "nobody becomes root of the user namespace"
 
 
-def _new_time(view: View) -> Iterator[str]:
-    """A new time namespace, which no clone makes, is made."""
-    listed = view.config.get("linux", {}).get("namespaces", []) if view.config else []
-    new = any(one["type"] == "time" and not one.get("path") for one in listed)
-    if new and "make_time_namespace" not in view.places:
-        yield "no step makes the time namespace"
+def locked_for_its_users(view: View) -> Iterator[str]:
+    """What goes into another user namespace is opened as one sees it; who entered one before does anyhow."""
+    entered = [*_flags_of(view, "clone_init", 0), *_flags_of(view, "join_namespace", 1)]
+    users = any(flags & CLONE_NEWUSER for flags in entered)
+    if (
+        users
+        and not {"enter_view", "make_user_namespace"} & view.places.keys()
+        and "open_tree" in view.places
+    ):
+        yield "the mounts of the host are not locked for the user namespace"
 
 
-def _loopback(view: View) -> Iterator[str]:
-    """A new network namespace has its loopback up."""
-    clone_new_network = 0x40000000
-    for number in view.places.get("clone_init", ()):
-        if int(str(view.steps[number - 1].args[0])) & clone_new_network and "set_link_up" not in view.places:
-            yield "the loopback of the new network namespace stays down"
-
-
-# -- laws for plans that enter
-# -----------------------------------------------------------------------------------
+def _flags_of(view: View, verb: str, place: int) -> Iterator[int]:
+    for number in view.places.get(verb, ()):
+        yield int(str(view.steps[number - 1].args[place]))
 
 
 def leaves_the_container_alone(view: View) -> Iterator[str]:
@@ -523,21 +349,36 @@ def leaves_the_container_alone(view: View) -> Iterator[str]:
     for number, step in enumerate(view.steps, 1):
         if step.verb not in ENTERING_MANDATORY and step.verb not in ENTERING_OPTIONAL:
             yield f"step {number}: {step.verb} has no place in a plan that enters a container"
-        arguments = dict(zip(_names(step.verb), step.args, strict=True))
+        arguments = dict(zip(names(step.verb), step.args, strict=True))
         if step.verb in ("clone_init", "become_root") and arguments["namespaces"]:
             yield f"step {number}: a new namespace in a plan that enters a container"
-        if step.verb == "join_namespaces" and not int(str(arguments["namespaces"])) & _CLONE_NEWNS:
+        if step.verb == "join_namespaces" and not int(str(arguments["namespaces"])) & CLONE_NEWNS:
             yield f"step {number}: the mount namespace is not joined"
         if step.verb == "make_console" and arguments["bind"]:
             yield f"step {number}: the console of the container is that of its init"
 
 
-def process_covered(view: View) -> Iterator[str]:
-    """Every member of the process that asks for something has its step; the config is the container's with
-    this process as its own."""
-    if view.config is not None:
-        yield from _asked_covered(view, "/process/")
-        yield from _home(view)
+def listeners_are_handed_on(view: View) -> Iterator[str]:
+    """A filter that asks somebody has its descriptor handed to him, by a stage that has it in common."""
+    asking = False
+    for number in view.places.get("load_seccomp", ()):
+        arguments = dict(zip(names("load_seccomp"), view.steps[number - 1].args, strict=True))
+        asking = bool(arguments.get("listener"))
+        if asking != bool(int(str(arguments.get("flags", 0))) & _NEW_LISTENER):
+            yield f"step {number}: the flags and the listener of the filter contradict each other"
+    if asking != ("send_listener" in view.places):
+        yield "nobody gets the listener of the filter" if asking else "there is no listener to send"
+    if "clone_init" in view.places and asking != bool(view.argument("clone_init", "sharing")):
+        yield "stage stays for a listener, and only for one"
+
+
+def programs_whole(view: View) -> Iterator[str]:
+    """A device program has instructions of eight bytes, the last of which leaves it (linux/bpf.h)."""
+    leave = b"\x95" + bytes(7)
+    for place in view.places.get("allow_devices", ()):
+        code = view.steps[place - 1].args[names("allow_devices").index("program")]
+        if not isinstance(code, bytes) or len(code) % 8 or code[-8:] != leave:
+            yield f"step {place}: the device program is cut off"
 
 
 EVERY_PLAN: tuple[Callable[[View], Iterator[str]], ...] = (
@@ -549,6 +390,10 @@ EVERY_PLAN: tuple[Callable[[View], Iterator[str]], ...] = (
     pointers_say_who_asked,
     lists_in_their_order,
     allowed_under_a_filter,
+    slots_of_their_kind,
+    no_twins,
+    programs_whole,
+    listeners_are_handed_on,
 )
 CREATING: tuple[Callable[[View], Iterator[str]], ...] = (
     order_of_creation,
@@ -560,7 +405,10 @@ CREATING: tuple[Callable[[View], Iterator[str]], ...] = (
     root_before_mounts,
     prestart_first,
     root_of_its_users,
+    locked_for_its_users,
+    askers_fit,
     covered,
+    values_of_the_config,
 )
 ENTERING: tuple[Callable[[View], Iterator[str]], ...] = (
     order_of_creation,
@@ -568,5 +416,7 @@ ENTERING: tuple[Callable[[View], Iterator[str]], ...] = (
     companions,
     leaves_the_container_alone,
     root_of_its_users,
+    askers_fit,
     process_covered,
+    values_of_the_config,
 )

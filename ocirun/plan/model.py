@@ -48,11 +48,25 @@ class Step:
 
 
 class Plan:
-    """A totally ordered list of steps for the container ``id``; ``warnings`` is what the user should know."""
+    """A totally ordered list of steps for the container ``id``; ``warnings`` is what the user should know.
 
-    __slots__ = ("id", "steps", "warnings")
+    One that is ``unprivileged`` was made for who is not root of the host, and lacks what only that may do.
+    In one ``without_cgroup`` init stays in the cgroup of the caller.
+    """
 
-    def __init__(self, container: str, steps: Sequence[Step], warnings: Sequence[Fault] = ()) -> None:
+    __slots__ = ("id", "steps", "unprivileged", "warnings", "without_cgroup")
+
+    def __init__(
+        self,
+        container: str,
+        steps: Sequence[Step],
+        warnings: Sequence[Fault] = (),
+        *,
+        unprivileged: bool = False,
+        without_cgroup: bool = False,
+    ) -> None:
         self.id = container
         self.steps = tuple(steps)
         self.warnings = tuple(warnings)
+        self.unprivileged = unprivileged
+        self.without_cgroup = without_cgroup

@@ -6,6 +6,7 @@ config that asked for it, and what undoes it.
 
 from __future__ import annotations
 
+from ocirun.errors import escaped
 from ocirun.plan.model import DEFAULT, LIFECYCLE
 from ocirun.plan.table import TABLE
 
@@ -40,6 +41,14 @@ _ATTRIBUTES = (
     (0x80, "nodiratime", "diratime"),
     (0x200000, "nosymfollow", "symfollow"),
 )
+#: Flags of mount(2) that are no attributes of one mount.
+_CLASSIC = (
+    (1 << 4, "sync"),
+    (1 << 6, "mand"),
+    (1 << 7, "dirsync"),
+    (1 << 23, "iversion"),
+    (1 << 25, "lazytime"),
+)
 _ATIME, _ATIME_CHOSEN = 0x70, 0x30
 _PROPAGATION = ((1 << 17, "unbindable"), (1 << 18, "private"), (1 << 19, "slave"), (1 << 20, "shared"))
 _REC = 0x4000
@@ -54,6 +63,23 @@ _CAPABILITIES = (
     "block_suspend audit_read perfmon bpf checkpoint_restore"
 ).split()
 
+
+#: Properties that every scope of a container has; its slice is told by its cgroup.
+_EVERY_SCOPE = (
+    "Description Slice Delegate DefaultDependencies CPUAccounting IOAccounting MemoryAccounting "
+    "TasksAccounting"
+).split()
+#: sched(7), sched_setattr(2), ioprio_set(2), set_mempolicy(2), personality(2): words by number or by bit.
+_POLICIES = {0: "other", 1: "fifo", 2: "rr", 3: "batch", 5: "idle", 6: "deadline"}
+_SCHEDULER_FLAGS = (
+    "reset_on_fork reclaim dl_overrun keep_policy keep_params util_clamp_min util_clamp_max"
+).split()
+_IO_CLASSES = ("none", "realtime", "best-effort", "idle")
+_MODES = "default preferred bind interleave local preferred_many weighted_interleave".split()
+_MEMORY_FLAGS = ((1 << 13, "numa_balancing"), (1 << 14, "relative_nodes"), (1 << 15, "static_nodes"))
+_DOMAINS = {0: "linux", 8: "linux32"}
+#: As many CPUs as a kernel can have.
+_EVERY = 8192
 
 #: The widest cell that the others of its column are aligned to; a longer one only pushes its own line out.
 _WIDEST = 72
@@ -81,11 +107,23 @@ class Arguments:
             return " ".join(str(one) for one in value)
         return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
 
+    def words(self, name: str) -> list[str]:
+        """The parts of an argument that is a list of texts."""
+        value = self._values[name]
+        assert isinstance(value, tuple)
+        return [str(one) for one in value]
+
     def size(self, name: str) -> int:
         """How long an argument of bytes is."""
         value = self._values[name]
         assert isinstance(value, bytes)
         return len(value)
+
+    def bits(self, name: str) -> int:
+        """An argument of bytes as one number, the lowest first."""
+        value = self._values[name]
+        assert isinstance(value, bytes)
+        return int.from_bytes(value, "little")
 
     def has(self, name: str) -> bool:
         """Whether an argument is neither empty nor zero."""
@@ -134,13 +172,37 @@ def _limit(value: int) -> str:
 
 
 def _mount(a: Arguments) -> str:
-    words = attributes(a.number("set"), 0) + a.text("options").split()
-    return _with(f"{a.text('fstype')} on {a.text('target')}", [*words, propagation(a.number("propagation"))])
+    kept = ["", "", "tmpcopyup", "tmpcopyup"][a.number("keep")]
+    words = [*attributes(a.number("set"), 0), *_options(a), kept, *_propagations(a)]
+    return _with(f"{a.text('fstype')} on {a.text('target')}", list(dict.fromkeys(words)))
 
 
 def _attach(a: Arguments) -> str:
-    text = f"{a.text('tree')} on {a.text('target')}"
-    return _with(text, [*_both(a), propagation(a.number("propagation"))])
+    link = ("", "dest-nofollow", "copy-symlink")[a.number("link")]
+    return _with(f"{a.text('tree')} on {a.text('target')}", [*_both(a), *_propagations(a), link])
+
+
+def _remount(a: Arguments) -> str:
+    changed = attributes(a.number("set"), a.number("clear") | a.number("drop"))
+    below = attributes(a.number("rset"), a.number("rclear"), "r")
+    words = [*changed, *below, *a.text("options").split(" "), *_propagations(a)]
+    return _with(a.text("target") + ("" if a.has("bind") else " and its file system"), words)
+
+
+def _open_tree(a: Arguments) -> str:
+    below = " and below" if a.has("recursive") else ""
+    words = [word for word in ("shared", "nofollow") if a.has(word)]
+    return ", ".join([a.text("path") + below, *words])
+
+
+def _options(a: Arguments) -> list[str]:
+    """The options of a new file system, and the flags that it is given by mount(2)."""
+    words = [word for bit, word in _CLASSIC if a.number("flags") & bit]
+    return [*a.text("options").split(" "), *words, "by mount(2)" if a.has("flags") else ""]
+
+
+def _propagations(a: Arguments) -> list[str]:
+    return [propagation(int(flags)) for flags in a.text("propagation").split()]
 
 
 def _both(a: Arguments) -> list[str]:
@@ -150,7 +212,7 @@ def _both(a: Arguments) -> list[str]:
 
 
 def _filesystem(a: Arguments) -> str:
-    words = [*attributes(a.number("set"), 0), *a.text("options").split(" ")]
+    words = [*attributes(a.number("set"), 0), *_options(a)]
     return _with(f"{a.text('fstype')} of {a.text('source')}", list(dict.fromkeys(words)))
 
 
@@ -198,11 +260,68 @@ def _rlimit(a: Arguments) -> str:
     return f"{_LIMITS[a.number('resource')]} {soft}" + (f", at most {hard}" if hard != soft else "")
 
 
+def _scope(a: Arguments) -> str:
+    """The scope, where it is, and its limits; the rest of its properties is the same for all."""
+    words = a.words("properties")
+    pairs = zip(words[::2], words[1::2], strict=True)
+    told = [f"{name}={value.removeprefix('uint64 ')}" for name, value in pairs if name not in _EVERY_SCOPE]
+    owner = ["of the user's manager"] if a.number("user") else []
+    inner = [f"init in {a.text('inner')}"] if a.has("inner") else []
+    return _with(f"{a.text('unit')} at {a.text('path')}", [*owner, *inner, *told])
+
+
+def _numbers(bits: int) -> str:
+    """The numbers of the bits that are set, as the config lists them."""
+    if bits + 1 == 1 << _EVERY:
+        return "all"
+    ranges: list[str] = []
+    while bits:
+        low = (bits & -bits).bit_length() - 1
+        rest = bits >> low
+        count = (~rest & rest + 1).bit_length() - 1
+        ranges.append(f"{low}-{low + count - 1}" if count > 1 else str(low))
+        bits = rest >> count << low + count
+    return ",".join(ranges)
+
+
+def _scheduler(a: Arguments) -> str:
+    flags = [name for bit, name in enumerate(_SCHEDULER_FLAGS) if a.number("flags") >> bit & 1]
+    given = [
+        f"{name} {a.text(name)}"
+        for name in ("nice", "priority", "runtime", "deadline", "period")
+        if a.number(name)
+    ]
+    return " ".join([_POLICIES.get(a.number("policy"), a.text("policy")), *given, *flags])
+
+
+def _memory_policy(a: Arguments) -> str:
+    flags = [name for bit, name in _MEMORY_FLAGS if a.number("flags") & bit]
+    return " ".join([_MODES[a.number("mode")], *filter(None, (_numbers(a.bits("nodes")),)), *flags])
+
+
+def _users(a: Arguments) -> str:
+    by = ", ".join(a.text(name) for name in ("newuidmap", "newgidmap") if a.has(name))
+    return f"{_mapping(a)} by {by}" if by else _mapping(a)
+
+
+def _mapping(a: Arguments) -> str:
+    return f"users {_mappings(a.text('uids'))}; groups {_mappings(a.text('gids'))}"
+
+
+def _map_ids(a: Arguments) -> str:
+    below = " and below" if a.has("recursive") else ""
+    return f"{a.text('tree')}{below} by {a.text('mapping')}"
+
+
 #: verb -> its description; for the others the arguments themselves are it.
 _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
-    "make_cgroup": lambda a: a.text("path"),
+    "make_cgroup": lambda a: " ".join(filter(None, (a.text("path"), a.text("controllers")))),
+    "make_scope": _scope,
+    "limit_processes": lambda a: f"{a.text('path')} {a.text('most')}",
+    "stop_scope": lambda a: a.text("unit"),
     "set_cgroup": lambda a: f"{a.text('path')} {a.text('writes')}",
-    "open_tree": lambda a: a.text("path") + (" and below" if a.has("recursive") else ""),
+    "own_cgroup": lambda a: f"{a.text('path')} by {a.number('owner')}",
+    "open_tree": _open_tree,
     "open_filesystem": _filesystem,
     "attach_root": lambda a: _with(a.text("root"), _both(a)),
     "open_device": _device,
@@ -210,13 +329,25 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "pivot_root": lambda a: "staying above the old one" if a.number("stay") else "",
     "run_hook": lambda a: f"{a.text('kind')} {a.text('path')}",
     "run_hook_inside": lambda a: f"{a.text('kind')} {a.text('path')}",
+    "join_scope": lambda a: " ".join(filter(None, (a.text("unit"), a.text("inner")))),
     "open_init": lambda a: a.text("pid"),
     "open_namespace": lambda a: f"{_kind(a)} {a.text('path')}",
     "join_namespace": _kind,
     "set_id_maps": lambda a: f"users {_mappings(a.text('uids'))}; groups {_mappings(a.text('gids'))}",
+    "make_user_namespace": _users,
     "become_root": lambda a: f"with new {_namespaces(a)}" if a.has("namespaces") else "",
+    "make_mapping": _mapping,
+    "map_ids": _map_ids,
     "make_time_namespace": lambda a: ", ".join(a.text("offsets").splitlines()),
+    "set_initial_affinity": lambda a: _numbers(a.bits("cpus")),
+    "set_affinity": lambda a: _numbers(a.bits("cpus")),
+    "set_scheduler": _scheduler,
+    "set_io_priority": lambda a: f"{_IO_CLASSES[a.number('kind')]} {a.text('priority')}",
+    "set_personality": lambda a: _DOMAINS.get(a.number("domain"), a.text("domain")),
+    "set_memory_policy": _memory_policy,
+    "set_selinux": lambda a: a.text("label"),
     "set_oom_score": lambda a: a.text("score"),
+    "set_apparmor": lambda a: a.text("change"),
     "set_sysctl": lambda a: f"{a.text('path')} = {a.text('value')}",
     "join_namespaces": _namespaces,
     "join_cgroup_namespace": lambda a: a.text("init"),
@@ -225,11 +356,13 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "set_propagation": lambda a: f"/ {propagation(a.number('flags'))}",
     "mount": _mount,
     "attach": _attach,
+    "remount": _remount,
     "make_device": lambda a: f"{_device(a)} mode {a.number('mode'):04o}",
     "make_symlink": lambda a: f"{a.text('path')} to {a.text('target')}",
     "make_directory": lambda a: f"{a.text('path')} mode {a.number('mode'):04o}",
     "make_console": _size,
     "take_terminal": lambda a: f"terminal of {a.text('owner')}",
+    "readonly_path": lambda a: a.text("path"),
     "mask_path": lambda a: a.text("path"),
     "set_rlimit": _rlimit,
     "own_stdio": lambda a: f"by {a.text('uid')}",
@@ -239,6 +372,8 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "set_capabilities": _capability_sets,
     "raise_ambient": lambda a: capabilities(a.number("capabilities")),
     "set_umask": lambda a: f"{a.number('mask'):04o}" if a.number("mask") >= 0 else "the caller's",
+    "send_listener": lambda a: a.text("path"),
+    "load_seccomp": lambda a: f"{a.text('rules')} rules, {a.text('origin')}",
     "find_home": lambda a: f"of {a.text('uid')}",
     "find_program": _program,
     "close_descriptors": lambda a: f"from {3 + a.number('preserve')}",
@@ -296,14 +431,9 @@ def _row(step: Step) -> tuple[str, str, str, str]:
     outs = [
         str(value)
         for (_, kind), value in zip(_VERBS[step.verb].args, step.args, strict=True)
-        if kind == "out"
+        if kind == "out" and value
     ]
-    return step.verb, _printable(describe(step)), f"→ {', '.join(outs)}" if outs else "", _asked_by(step)
-
-
-def _printable(text: str) -> str:
-    """``text`` without what would break the line or speak to the terminal."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return step.verb, escaped(describe(step)), f"→ {', '.join(outs)}" if outs else "", _asked_by(step)
 
 
 def _asked_by(step: Step) -> str:

@@ -16,70 +16,99 @@ if TYPE_CHECKING:
 #: t=slot o=out), the verb that undoes it or "".
 VERBS: dict[str, tuple[int, str, str, str]] = {
     "meet": (1, "init", "UU", ""),
-    "make_cgroup": (2, "host", "ssu", "remove_cgroup"),
-    "set_cgroup": (3, "host", "sSu", ""),
-    "open_init": (4, "host", "uso", ""),
-    "send_console": (5, "host", "t", ""),
-    "run_hook": (6, "host", "sus", ""),
-    "hide_process": (7, "stage", "", ""),
-    "open_handshake": (8, "stage", "soo", "remove_state"),
-    "open_tree": (9, "stage", "suo", ""),
-    "open_filesystem": (10, "stage", "ssSLo", ""),
-    "open_device": (11, "stage", "suuo", ""),
-    "open_cgroup": (12, "stage", "so", ""),
-    "allow_devices": (13, "stage", "tb", ""),
-    "open_namespace": (14, "stage", "suo", ""),
-    "open_proc": (15, "stage", "o", ""),
-    "set_oom_score": (16, "stage", "ts", ""),
-    "join_namespaces": (17, "stage", "tL", ""),
-    "join_namespace": (18, "stage", "tu", ""),
-    "set_id_maps": (19, "stage", "tss", ""),
-    "clone_init": (20, "stage", "Lt", "kill_init"),
-    "kill_cgroup": (21, "stage", "s", ""),
-    "remove_cgroup": (22, "stage", "su", ""),
-    "join_cgroup_namespace": (23, "init", "t", ""),
-    "make_time_namespace": (24, "init", "ts", ""),
-    "become_root": (25, "init", "L", ""),
-    "join_keyring": (26, "init", "s", ""),
-    "set_link_up": (27, "init", "s", ""),
-    "set_propagation": (28, "init", "u", ""),
-    "attach_root": (29, "init", "tLLLL", ""),
-    "mount": (30, "init", "sssSLuu", ""),
-    "attach": (31, "init", "tsLLLLu", ""),
-    "make_device": (32, "init", "suuuuuu", ""),
-    "make_symlink": (33, "init", "ss", ""),
-    "make_directory": (34, "init", "su", ""),
-    "make_console": (35, "init", "uuuoo", ""),
-    "run_hook_inside": (36, "init", "susSSub", ""),
-    "pivot_root": (37, "init", "u", ""),
-    "new_session": (38, "init", "", ""),
-    "take_terminal": (39, "init", "tu", ""),
-    "set_root_readonly": (40, "init", "", ""),
-    "set_readonly": (41, "init", "s", ""),
-    "set_hostname": (42, "init", "s", ""),
-    "set_domainname": (43, "init", "s", ""),
-    "set_sysctl": (44, "init", "tss", ""),
-    "readonly_path": (45, "init", "s", ""),
-    "mask_path": (46, "init", "st", ""),
-    "forbid_new_privileges": (47, "init", "", ""),
-    "enter_cwd": (48, "init", "s", ""),
-    "set_rlimit": (49, "init", "uLL", ""),
-    "own_stdio": (50, "init", "u", ""),
-    "drop_bounding": (51, "init", "L", ""),
-    "set_groups": (52, "init", "U", ""),
-    "set_ids": (53, "init", "uu", ""),
-    "set_capabilities": (54, "init", "LLL", ""),
-    "raise_ambient": (55, "init", "L", ""),
-    "set_umask": (56, "init", "i", ""),
-    "find_home": (57, "init", "u", ""),
-    "find_program": (58, "init", "ss", ""),
-    "close_descriptors": (59, "init", "u", ""),
-    "await_start": (60, "init", "tt", ""),
-    "exec": (61, "init", "SS", ""),
+    "make_cgroup": (2, "host", "ssus", "remove_cgroup"),
+    "make_resctrl": (3, "host", "ssussSs", "remove_resctrl"),
+    "enter_resctrl": (4, "host", "S", ""),
+    "remove_resctrl": (5, "host", "s", ""),
+    "make_scope": (6, "host", "ssssuS", "stop_scope"),
+    "set_cgroup": (7, "host", "sSu", ""),
+    "own_cgroup": (8, "host", "su", ""),
+    "limit_processes": (9, "host", "ss", ""),
+    "stop_scope": (10, "host", "sus", ""),
+    "vacate_cgroup": (11, "host", "ss", ""),
+    "make_user_namespace": (12, "host", "ssss", ""),
+    "enter_user_namespace": (13, "host", "s", ""),
+    "open_init": (14, "host", "uso", ""),
+    "move_net_devices": (15, "host", "S", ""),
+    "join_scope": (16, "host", "sus", ""),
+    "send_console": (17, "host", "t", ""),
+    "send_listener": (18, "host", "tss", ""),
+    "run_hook": (19, "host", "sus", ""),
+    "hide_process": (20, "stage", "", ""),
+    "open_handshake": (21, "stage", "soo", "remove_state"),
+    "open_tree": (22, "stage", "suuuo", ""),
+    "open_filesystem": (23, "stage", "ssuSLo", ""),
+    "enter_view": (24, "stage", "", ""),
+    "leave_view": (25, "stage", "", ""),
+    "open_device": (26, "stage", "suuuo", ""),
+    "open_cgroup": (27, "stage", "so", ""),
+    "allow_devices": (28, "stage", "tb", ""),
+    "open_namespace": (29, "stage", "suo", ""),
+    "open_proc": (30, "stage", "o", ""),
+    "make_mapping": (31, "stage", "tsso", ""),
+    "map_ids": (32, "stage", "ttu", ""),
+    "set_oom_score": (33, "stage", "ts", ""),
+    "set_initial_affinity": (34, "stage", "b", ""),
+    "drop_groups": (35, "stage", "", ""),
+    "join_namespaces": (36, "stage", "tL", ""),
+    "join_namespace": (37, "stage", "tu", ""),
+    "set_id_maps": (38, "stage", "tss", ""),
+    "clone_init": (39, "stage", "Ltu", "kill_init"),
+    "kill_cgroup": (40, "stage", "s", ""),
+    "remove_cgroup": (41, "stage", "sS", ""),
+    "set_affinity": (42, "init", "b", ""),
+    "join_cgroup_namespace": (43, "init", "t", ""),
+    "make_time_namespace": (44, "init", "ts", ""),
+    "become_root": (45, "init", "L", ""),
+    "join_keyring": (46, "init", "s", ""),
+    "set_link_up": (47, "init", "s", ""),
+    "set_propagation": (48, "init", "u", ""),
+    "attach_root": (49, "init", "tLLLL", ""),
+    "mount": (50, "init", "sssuSLUuu", ""),
+    "attach": (51, "init", "tsuLLLLU", ""),
+    "remount": (52, "init", "suSLLLLLU", ""),
+    "make_device": (53, "init", "suuuuuu", ""),
+    "make_symlink": (54, "init", "ss", ""),
+    "make_directory": (55, "init", "su", ""),
+    "make_console": (56, "init", "uuuoo", ""),
+    "run_hook_inside": (57, "init", "susSSub", ""),
+    "pivot_root": (58, "init", "u", ""),
+    "new_session": (59, "init", "", ""),
+    "take_terminal": (60, "init", "tu", ""),
+    "set_root_readonly": (61, "init", "", ""),
+    "set_readonly": (62, "init", "s", ""),
+    "set_hostname": (63, "init", "s", ""),
+    "set_domainname": (64, "init", "s", ""),
+    "set_selinux": (65, "init", "ts", ""),
+    "set_apparmor": (66, "init", "ts", ""),
+    "set_sysctl": (67, "init", "tss", ""),
+    "readonly_path": (68, "init", "ss", ""),
+    "mask_path": (69, "init", "sst", ""),
+    "set_root_propagation": (70, "init", "u", ""),
+    "forbid_new_privileges": (71, "init", "", ""),
+    "set_scheduler": (72, "init", "uLiuLLL", ""),
+    "set_io_priority": (73, "init", "uu", ""),
+    "set_personality": (74, "init", "u", ""),
+    "set_memory_policy": (75, "init", "uub", ""),
+    "enter_cwd": (76, "init", "s", ""),
+    "set_rlimit": (77, "init", "uLL", ""),
+    "own_stdio": (78, "init", "u", ""),
+    "drop_bounding": (79, "init", "L", ""),
+    "set_groups": (80, "init", "U", ""),
+    "set_ids": (81, "init", "uu", ""),
+    "set_capabilities": (82, "init", "LLL", ""),
+    "raise_ambient": (83, "init", "L", ""),
+    "set_umask": (84, "init", "i", ""),
+    "find_home": (85, "init", "u", ""),
+    "find_program": (86, "init", "ssuu", ""),
+    "load_seccomp": (87, "init", "buuso", ""),
+    "close_descriptors": (88, "init", "utt", ""),
+    "await_start": (89, "init", "tt", ""),
+    "exec": (90, "init", "SS", ""),
 }
 
 #: Stands in the header of every plan; the helper refuses one made from another table.
-TABLE_DIGEST = b"\xbb\x20\x98\x24\xe7\x13\x1f\x45\x70\x3c\xfe\x10\x25\x3c\x3b\xdb"
+TABLE_DIGEST = b"\xef\x10\x96\xb2\xea\x9e\x51\xb4\x9c\x9d\xb1\x48\xa6\x3b\x2c\x62"
 
 
 def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "") -> Step:
@@ -87,9 +116,58 @@ def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "
     return Step("meet", (tuple(give), tuple(take)), pointer, why)
 
 
-def make_cgroup(*, mount: str, path: str, parents: int, pointer: str, why: str = "") -> Step:
-    """Make the cgroup `path` below the cgroup2 mount, and what is missing above it; `parents` directories above it are ours and go with it when they are empty."""
-    return Step("make_cgroup", (mount, path, parents), pointer, why)
+def make_cgroup(
+    *,
+    mount: str,
+    path: str,
+    parents: int,
+    controllers: str,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Make the cgroup `path` below the cgroup2 mount, and what is missing above it, with those of the `controllers` that can be had there; `parents` directories above it are ours and go with it when they are empty."""
+    return Step("make_cgroup", (mount, path, parents, controllers), pointer, why)
+
+
+def make_resctrl(
+    *,
+    mount: str,
+    group: str,
+    own: int,
+    l3: str,
+    bandwidth: str,
+    schemata: Sequence[str],
+    monitor: str,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Make the class of service `group` of resctrl (the default one has no name) where it is missing, write its lines, or compare them with those of a class that is there, and make the group `monitor`; an `own` class goes with the container, and a group does."""
+    return Step("make_resctrl", (mount, group, own, l3, bandwidth, tuple(schemata), monitor), pointer, why)
+
+
+def enter_resctrl(*, places: Sequence[str], pointer: str, why: str = "") -> Step:
+    """Put the process into the class and the group with these directories."""
+    return Step("enter_resctrl", (tuple(places),), pointer, why)
+
+
+def remove_resctrl(*, place: str, pointer: str, why: str = "") -> Step:
+    """Remove a directory of resctrl."""
+    return Step("remove_resctrl", (place,), pointer, why)
+
+
+def make_scope(
+    *,
+    mount: str,
+    path: str,
+    inner: str,
+    unit: str,
+    user: int,
+    properties: Sequence[str],
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Have systemd, the `user`'s or the system's, make the scope `unit` of stage, with `properties`, names and values in turn; its cgroup is `path` below the cgroup2 mount, in which init is born, or in `inner` below it."""
+    return Step("make_scope", (mount, path, inner, unit, user, tuple(properties)), pointer, why)
 
 
 def set_cgroup(*, path: str, writes: Sequence[str], needed: int, pointer: str, why: str = "") -> Step:
@@ -97,14 +175,67 @@ def set_cgroup(*, path: str, writes: Sequence[str], needed: int, pointer: str, w
     return Step("set_cgroup", (path, tuple(writes), needed), pointer, why)
 
 
+def own_cgroup(*, path: str, owner: int, pointer: str, why: str = "") -> Step:
+    """Give the cgroup to the user of the container: the directory and the files in it that /sys/kernel/cgroup/delegate names."""
+    return Step("own_cgroup", (path, owner), pointer, why)
+
+
+def limit_processes(*, path: str, most: str, pointer: str, why: str = "") -> Step:
+    """Set the number of processes in a scope that would not have left room for stage."""
+    return Step("limit_processes", (path, most), pointer, why)
+
+
+def stop_scope(*, unit: str, user: int, description: str, pointer: str, why: str = "") -> Step:
+    """Have systemd stop and forget a scope, if it has that `description`."""
+    return Step("stop_scope", (unit, user, description), pointer, why)
+
+
+def vacate_cgroup(*, path: str, leaf: str, pointer: str, why: str = "") -> Step:
+    """Move the processes that are in a cgroup of the caller's to a new one below it, `leaf`: who has processes can give no controllers to those below (cgroup-v2.rst, No Internal Process Constraint)."""
+    return Step("vacate_cgroup", (path, leaf), pointer, why)
+
+
+def make_user_namespace(
+    *,
+    uids: str,
+    gids: str,
+    newuidmap: str,
+    newgidmap: str,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Have the helper enter a user and a mount namespace of its own before its first step, and write the mappings: by the programs, or, where there is none, directly and without setgroups(2)."""
+    return Step("make_user_namespace", (uids, gids, newuidmap, newgidmap), pointer, why)
+
+
+def enter_user_namespace(*, path: str, pointer: str, why: str = "") -> Step:
+    """Have the helper enter the user namespace at `path` and a new mount namespace before its first step."""
+    return Step("enter_user_namespace", (path,), pointer, why)
+
+
 def open_init(*, pid: int, start: str, init: str, pointer: str, why: str = "") -> Step:
     """Open the init of a running container by its pid, after checking its start time against reuse."""
     return Step("open_init", (pid, start, init), pointer, why)
 
 
+def move_net_devices(*, names: Sequence[str], pointer: str, why: str = "") -> Step:
+    """Move network devices of the host into the network namespace of init, with the addresses that they keep, and set them up; `names` are those on the host and those inside in turn."""
+    return Step("move_net_devices", (tuple(names),), pointer, why)
+
+
+def join_scope(*, unit: str, user: int, inner: str, pointer: str, why: str = "") -> Step:
+    """Have systemd, the `user`'s or the system's, move stage into the cgroup of the scope `unit`, or `inner` below it: from there an ordinary user may put a process into it (cgroups(7), Delegation)."""
+    return Step("join_scope", (unit, user, inner), pointer, why)
+
+
 def send_console(*, console: str, pointer: str, why: str = "") -> Step:
     """Hand the master of the terminal to the console socket, or keep it for a foreground run."""
     return Step("send_console", (console,), pointer, why)
+
+
+def send_listener(*, listener: str, path: str, metadata: str, pointer: str, why: str = "") -> Step:
+    """Hand the descriptor of the notifications of a filter to the agent that listens at `path`, with the state of the process and the `metadata`; init goes on meanwhile."""
+    return Step("send_listener", (listener, path, metadata), pointer, why)
 
 
 def run_hook(*, kind: str, number: int, path: str, pointer: str, why: str = "") -> Step:
@@ -122,28 +253,57 @@ def open_handshake(*, directory: str, gate: str, proof: str, pointer: str, why: 
     return Step("open_handshake", (directory, gate, proof), pointer, why)
 
 
-def open_tree(*, path: str, recursive: int, tree: str, pointer: str, why: str = "") -> Step:
-    """Clone the mounts at a host path (the root file system, a bind source), detached and slaves of the host's."""
-    return Step("open_tree", (path, recursive, tree), pointer, why)
+def open_tree(
+    *,
+    path: str,
+    recursive: int,
+    shared: int,
+    nofollow: int,
+    tree: str,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Clone the mounts at a host path (the root file system, a bind source), detached; they are slaves of the host's unless `shared`, when the host sees what is mounted there; `nofollow` takes a symbolic link at the path for what it is."""
+    return Step("open_tree", (path, recursive, shared, nofollow, tree), pointer, why)
 
 
 def open_filesystem(
     *,
     fstype: str,
     source: str,
+    flags: int,
     options: Sequence[str],
     set: int,
     tree: str,
     pointer: str,
     why: str = "",
 ) -> Step:
-    """Make a mount of a file system (an overlay, a disk) that is attached nowhere yet."""
-    return Step("open_filesystem", (fstype, source, tuple(options), set, tree), pointer, why)
+    """Make a mount of a file system (an overlay, a disk) that is attached nowhere yet; with `flags` by mount(2), which takes one long option of all."""
+    return Step("open_filesystem", (fstype, source, flags, tuple(options), set, tree), pointer, why)
 
 
-def open_device(*, path: str, major: int, minor: int, device: str, pointer: str, why: str = "") -> Step:
-    """Clone a host device node to bind, after checking that it is the character device it claims to be."""
-    return Step("open_device", (path, major, minor, device), pointer, why)
+def enter_view(*, pointer: str, why: str = "") -> Step:
+    """See the host's mounts as a user namespace does: what they forbid is locked in every clone (mount_namespaces(7))."""
+    return Step("enter_view", (), pointer, why)
+
+
+def leave_view(*, pointer: str, why: str = "") -> Step:
+    """See the host's mounts as the caller does again."""
+    return Step("leave_view", (), pointer, why)
+
+
+def open_device(
+    *,
+    path: str,
+    kind: int,
+    major: int,
+    minor: int,
+    device: str,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Clone a host device node to bind, after checking that it is the device it claims to be, `kind` being S_IFCHR or S_IFBLK."""
+    return Step("open_device", (path, kind, major, minor, device), pointer, why)
 
 
 def open_cgroup(*, path: str, cgroup: str, pointer: str, why: str = "") -> Step:
@@ -152,7 +312,7 @@ def open_cgroup(*, path: str, cgroup: str, pointer: str, why: str = "") -> Step:
 
 
 def allow_devices(*, cgroup: str, program: bytes, pointer: str, why: str = "") -> Step:
-    """Load the device program and attach it to the cgroup (BPF_PROG_TYPE_CGROUP_DEVICE)."""
+    """Load the device program and attach it to the cgroup, in place of one of ours that is there (BPF_PROG_TYPE_CGROUP_DEVICE)."""
     return Step("allow_devices", (cgroup, program), pointer, why)
 
 
@@ -166,9 +326,29 @@ def open_proc(*, proc: str, pointer: str, why: str = "") -> Step:
     return Step("open_proc", (proc,), pointer, why)
 
 
+def make_mapping(*, proc: str, uids: str, gids: str, mapping: str, pointer: str, why: str = "") -> Step:
+    """Make a user namespace with mappings of users and groups, in which nobody is."""
+    return Step("make_mapping", (proc, uids, gids, mapping), pointer, why)
+
+
+def map_ids(*, tree: str, mapping: str, recursive: int, pointer: str, why: str = "") -> Step:
+    """Show the files of a mount that was never attached with other owners (MOUNT_ATTR_IDMAP)."""
+    return Step("map_ids", (tree, mapping, recursive), pointer, why)
+
+
 def set_oom_score(*, proc: str, score: str, pointer: str, why: str = "") -> Step:
     """Set the score by which the kernel chooses whom to kill when memory is short; init is born with it."""
     return Step("set_oom_score", (proc, score), pointer, why)
+
+
+def set_initial_affinity(*, cpus: bytes, pointer: str, why: str = "") -> Step:
+    """Choose the CPUs that the process has until it is in its cgroup: bits, the lowest first."""
+    return Step("set_initial_affinity", (cpus,), pointer, why)
+
+
+def drop_groups(*, pointer: str, why: str = "") -> Step:
+    """Have no supplementary groups from here on: in the user namespace to be joined nobody may be let change them (user_namespaces(7))."""
+    return Step("drop_groups", (), pointer, why)
 
 
 def join_namespaces(*, init: str, namespaces: int, pointer: str, why: str = "") -> Step:
@@ -186,9 +366,9 @@ def set_id_maps(*, proc: str, uids: str, gids: str, pointer: str, why: str = "")
     return Step("set_id_maps", (proc, uids, gids), pointer, why)
 
 
-def clone_init(*, namespaces: int, cgroup: str, pointer: str, why: str = "") -> Step:
-    """Clone init as a child of the caller, in new namespaces and born in the cgroup (clone3)."""
-    return Step("clone_init", (namespaces, cgroup), pointer, why)
+def clone_init(*, namespaces: int, cgroup: str, sharing: int, pointer: str, why: str = "") -> Step:
+    """Clone init as a child of the caller, in new namespaces and born in the cgroup, where there is one (clone3); with `sharing` stage stays, with all descriptors in common, until it has handed over the listener that load_seccomp gives init."""
+    return Step("clone_init", (namespaces, cgroup, sharing), pointer, why)
 
 
 def kill_cgroup(*, path: str, pointer: str, why: str = "") -> Step:
@@ -196,9 +376,14 @@ def kill_cgroup(*, path: str, pointer: str, why: str = "") -> Step:
     return Step("kill_cgroup", (path,), pointer, why)
 
 
-def remove_cgroup(*, path: str, parents: int, pointer: str, why: str = "") -> Step:
-    """Remove a cgroup with all below it, and up to `parents` empty directories above."""
-    return Step("remove_cgroup", (path, parents), pointer, why)
+def remove_cgroup(*, path: str, parents: Sequence[str], pointer: str, why: str = "") -> Step:
+    """Remove a cgroup with all below it, then one after the other the `parents` as far as they are empty."""
+    return Step("remove_cgroup", (path, tuple(parents)), pointer, why)
+
+
+def set_affinity(*, cpus: bytes, pointer: str, why: str = "") -> Step:
+    """Choose the CPUs of the process among those of its cgroup: bits, the lowest first; since Linux 6.2 those that the caller once chose for itself would count for ever."""
+    return Step("set_affinity", (cpus,), pointer, why)
 
 
 def join_cgroup_namespace(*, init: str, pointer: str, why: str = "") -> Step:
@@ -250,31 +435,52 @@ def mount(
     fstype: str,
     source: str,
     target: str,
+    flags: int,
     options: Sequence[str],
     set: int,
-    propagation: int,
+    propagation: Sequence[int],
     plain: int,
+    keep: int,
     pointer: str,
     why: str = "",
 ) -> Step:
-    """Mount a new file system in the root; `plain` refuses any symbolic link in the target (proc, sysfs); a tmpfs without a mode takes the one of the directory that was there."""
-    return Step("mount", (fstype, source, target, tuple(options), set, propagation, plain), pointer, why)
+    """Mount a new file system in the root; with `flags` by mount(2), which takes one long option of all; `plain` refuses any symbolic link in the target (proc, sysfs); a tmpfs may `keep` of the directory that was there its mode (1) and what is in it (2)."""
+    return Step("mount", (fstype, source, target, flags, tuple(options), set, tuple(propagation), plain, keep), pointer, why)
 
 
 def attach(
     *,
     tree: str,
     target: str,
+    link: int,
     set: int,
     clear: int,
     rset: int,
     rclear: int,
-    propagation: int,
+    propagation: Sequence[int],
     pointer: str,
     why: str = "",
 ) -> Step:
-    """Attach a detached mount at a target in the root (a bind mount), made if missing, with the attributes and then the propagation asked for."""
-    return Step("attach", (tree, target, set, clear, rset, rclear, propagation), pointer, why)
+    """Attach a detached mount at a target in the root (a bind mount), made if missing, with the attributes and then, one after the other, the propagations asked for; `link` 1 takes a symbolic link at the target for what it is, 2 makes of a mount of a link a link at the target."""
+    return Step("attach", (tree, target, link, set, clear, rset, rclear, tuple(propagation)), pointer, why)
+
+
+def remount(
+    *,
+    target: str,
+    bind: int,
+    options: Sequence[str],
+    drop: int,
+    set: int,
+    clear: int,
+    rset: int,
+    rclear: int,
+    propagation: Sequence[int],
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Change the mount that is at a target in the root and, unless `bind`, the options of its file system; of the attributes to `drop`, which nobody named, those stay that are locked."""
+    return Step("remount", (target, bind, tuple(options), drop, set, clear, rset, rclear, tuple(propagation)), pointer, why)
 
 
 def make_device(
@@ -368,24 +574,70 @@ def set_domainname(*, name: str, pointer: str, why: str = "") -> Step:
     return Step("set_domainname", (name,), pointer, why)
 
 
+def set_selinux(*, proc: str, label: str, pointer: str, why: str = "") -> Step:
+    """Tell SELinux which label the program gets at execve."""
+    return Step("set_selinux", (proc, label), pointer, why)
+
+
+def set_apparmor(*, proc: str, change: str, pointer: str, why: str = "") -> Step:
+    """Tell AppArmor which profile the program gets at execve; `change` is what attr/apparmor/exec takes."""
+    return Step("set_apparmor", (proc, change), pointer, why)
+
+
 def set_sysctl(*, proc: str, path: str, value: str, pointer: str, why: str = "") -> Step:
     """Set a kernel parameter of a namespace of the container; `path` is below /proc."""
     return Step("set_sysctl", (proc, path, value), pointer, why)
 
 
-def readonly_path(*, path: str, pointer: str, why: str = "") -> Step:
-    """Make what is at a path read-only by a mount of itself; absent is fine."""
-    return Step("readonly_path", (path,), pointer, why)
+def readonly_path(*, path: str, below: str, pointer: str, why: str = "") -> Step:
+    """Make what is at a path read-only by a mount of itself; absent is fine; `below` is the mount point of the procfs or sysfs that it must belong to, if any."""
+    return Step("readonly_path", (path, below), pointer, why)
 
 
-def mask_path(*, path: str, null: str, pointer: str, why: str = "") -> Step:
-    """Hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs; absent is fine."""
-    return Step("mask_path", (path, null), pointer, why)
+def mask_path(*, path: str, below: str, null: str, pointer: str, why: str = "") -> Step:
+    """Hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs; absent is fine; `below` as in readonly_path."""
+    return Step("mask_path", (path, below, null), pointer, why)
+
+
+def set_root_propagation(*, flags: int, pointer: str, why: str = "") -> Step:
+    """Set the propagation of the mount of the root, for mount namespaces that are made inside."""
+    return Step("set_root_propagation", (flags,), pointer, why)
 
 
 def forbid_new_privileges(*, pointer: str, why: str = "") -> Step:
     """Set no_new_privs: execve gives no privileges any more."""
     return Step("forbid_new_privileges", (), pointer, why)
+
+
+def set_scheduler(
+    *,
+    policy: int,
+    flags: int,
+    nice: int,
+    priority: int,
+    runtime: int,
+    deadline: int,
+    period: int,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Set how the program gets time of the CPUs."""
+    return Step("set_scheduler", (policy, flags, nice, priority, runtime, deadline, period), pointer, why)
+
+
+def set_io_priority(*, kind: int, priority: int, pointer: str, why: str = "") -> Step:
+    """Set the class (IOPRIO_CLASS_…) and the priority in it by which the program reads and writes."""
+    return Step("set_io_priority", (kind, priority), pointer, why)
+
+
+def set_personality(*, domain: int, pointer: str, why: str = "") -> Step:
+    """Set the execution domain, which uname(2) tells of."""
+    return Step("set_personality", (domain,), pointer, why)
+
+
+def set_memory_policy(*, mode: int, flags: int, nodes: bytes, pointer: str, why: str = "") -> Step:
+    """Set from which memory nodes the program gets its memory; `nodes` are bits, the lowest first."""
+    return Step("set_memory_policy", (mode, flags, nodes), pointer, why)
 
 
 def enter_cwd(*, path: str, pointer: str, why: str = "") -> Step:
@@ -445,14 +697,28 @@ def find_home(*, uid: int, pointer: str, why: str = "") -> Step:
     return Step("find_home", (uid,), pointer, why)
 
 
-def find_program(*, name: str, search: str, pointer: str, why: str = "") -> Step:
-    """Find the program along PATH, as the user that will run it, before create succeeds."""
-    return Step("find_program", (name, search), pointer, why)
+def find_program(*, name: str, search: str, uid: int, gid: int, pointer: str, why: str = "") -> Step:
+    """Find the program along PATH before create succeeds, as the user `uid` and the group `gid` that will run it."""
+    return Step("find_program", (name, search, uid, gid), pointer, why)
 
 
-def close_descriptors(*, preserve: int, pointer: str, why: str = "") -> Step:
-    """Close every descriptor above 2 + `preserve` but those of the handshake (CVE-2024-21626)."""
-    return Step("close_descriptors", (preserve,), pointer, why)
+def load_seccomp(
+    *,
+    program: bytes,
+    flags: int,
+    rules: int,
+    origin: str,
+    listener: str,
+    pointer: str,
+    why: str = "",
+) -> Step:
+    """Load the filter of system calls (SECCOMP_SET_MODE_FILTER) with the flags of seccomp(2); `rules` and `origin` only tell of it; the descriptor of a `listener` reaches the host by a clone_init that is sharing."""
+    return Step("load_seccomp", (program, flags, rules, origin, listener), pointer, why)
+
+
+def close_descriptors(*, preserve: int, gate: str, proof: str, pointer: str, why: str = "") -> Step:
+    """Close every descriptor above 2 + `preserve` but those of the handshake, if any (CVE-2024-21626)."""
+    return Step("close_descriptors", (preserve, gate, proof), pointer, why)
 
 
 def await_start(*, gate: str, proof: str, pointer: str, why: str = "") -> Step:

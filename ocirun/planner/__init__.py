@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ocirun.host import Host
     from ocirun.plan.model import Step
+    from ocirun.planner.mounts import Mounts
 
 __all__ = ["Options", "plan"]
 
@@ -46,45 +47,116 @@ def plan(config: Config, host: Host, options: Options) -> Plan:
     do it.
     """
     draft = Draft(config, host, options)
+    _complete(draft)
     scope.check(draft)
-    steps = _outside_and_root(draft) + _inside(draft)
+    mounted = mounts.plan(draft)
+    steps = _outside_and_root(draft, mounted) + _inside(draft, mounted)
     draft.check_texts(steps)
     if len(steps) > LONGEST:
         draft.fault("", None, f"needs {len(steps)} steps, more than the {LONGEST} of the longest plan")
     draft.settle()
-    return Plan(options.id, steps, draft.warnings)
+    return Plan(
+        options.id, steps, draft.warnings, unprivileged=host.unprivileged,
+        without_cgroup=not cgroup.exists(draft),
+    )  # fmt: skip
 
 
-def _outside_and_root(draft: Draft) -> list[Step]:
+def _complete(draft: Draft) -> None:
+    if draft.host.euid != 0:
+        from ocirun.planner import unprivileged
+
+        unprivileged.complete(draft)
+
+
+def _outside_and_root(draft: Draft, mounted: Mounts) -> list[Step]:
     """The steps until init stands in its own root: host, stage, then the mounts."""
-    opened, mounted = mounts.plan(draft)
     return [
-        *cgroup.make(draft),
-        *_limits(draft),
-        *lifecycle.hide(),
+        *_users(draft),
+        *_resctrl(draft, "make"),
+        *_cgroup(draft),
         *lifecycle.handshake(draft),
-        *root.open_root(draft),
-        *opened,
+        *_opened(draft, mounted),
         *paths.open_null(draft),
         *devices.open_devices(draft),
         *_joining(draft, "open_namespaces"),
         *cgroup.open_cgroup(draft),
         *devices.allow(draft),
-        *_proc(draft),
+        *_proc(draft, mounted),
+        *mounted.mapping,
+        *mounted.mapped,
         *_joining(draft, "join"),
         *_joining(draft, "id_maps"),
         *namespaces.clone(draft),
+        *_tighten(draft),
+        *_resctrl(draft, "enter"),
+        *lifecycle.free_cpus(),
         *_joining(draft, "enter"),
         *security.keyring(draft),
         *namespaces.loopback(draft),
+        *_network(draft),
         *root.attach(draft),
-        *mounted,
+        *mounted.made,
         *devices.make(draft),
         *program.make_cwd(draft),
         *console.make(draft),
         *_hooks(draft),
         *root.pivot(draft),
     ]
+
+
+def _cgroup(draft: Draft) -> Sequence[Step]:
+    """The cgroup with its limits, and stage: a scope of systemd is made of a process, which stage is."""
+    if draft.options.systemd is not None:
+        from ocirun.planner import systemd
+
+        cgroup.need_cgroup2(draft)
+        return (*systemd.plan(draft), *_ownership(draft))
+    return (*cgroup.make(draft), *_limits(draft), *_ownership(draft), *lifecycle.hide())
+
+
+def _tighten(draft: Draft) -> Sequence[Step]:
+    if draft.options.systemd is None:
+        return ()
+    from ocirun.planner import systemd
+
+    return systemd.tighten(draft)
+
+
+def _users(draft: Draft) -> Sequence[Step]:
+    """The user namespace of an ordinary user's container, in which all that follows is done."""
+    if not namespaces.is_entered(draft):
+        return ()
+    from ocirun.planner import unprivileged
+
+    return unprivileged.make_user_namespace(draft)
+
+
+def _resctrl(draft: Draft, part: str) -> Sequence[Step]:
+    """A class of service, where one is asked for; an empty object asks for one of the container's own."""
+    if "intelRdt" not in draft.linux:
+        return ()
+    from ocirun.planner import resctrl
+
+    return resctrl.make(draft) if part == "make" else resctrl.enter(draft)
+
+
+def _network(draft: Draft) -> Sequence[Step]:
+    """Network devices of the host, where some are to move."""
+    if not draft.linux.get("netDevices"):
+        return ()
+    from ocirun.planner import network
+
+    return network.move(draft)
+
+
+def _opened(draft: Draft, mounted: Mounts) -> list[Step]:
+    """What stage opens by path: file systems, then trees."""
+    opened = [*mounted.filesystems, *root.open_root(draft), *mounted.opened]
+    if namespaces.is_simple(draft):
+        return opened
+    from ocirun.planner import joining
+
+    return joining.locked(draft, opened)
 
 
 def _hooks(draft: Draft) -> Sequence[Step]:
@@ -119,10 +191,12 @@ def _joining(draft: Draft, name: str) -> Sequence[Step]:
     return planners[name](draft)
 
 
-def _proc(draft: Draft) -> Sequence[Step]:
+def _proc(draft: Draft, mounted: Mounts) -> Sequence[Step]:
     """The procfs and what stage writes there, where something has to be written."""
-    made = namespaces.is_new(draft, "user") or namespaces.is_new(draft, "time")
-    if draft.process.get("oomScoreAdj") is None and not draft.linux.get("sysctl") and not made:
+    mapped = namespaces.is_new(draft, "user") and not namespaces.is_entered(draft)
+    made = mapped or mounted.mapping or namespaces.is_new(draft, "time")
+    asked = draft.linux.get("sysctl") or draft.process.get("oomScoreAdj") is not None
+    if not made and not asked and not security.is_confined(draft) and not security.is_labelled(draft):
         return ()
     from ocirun.planner import procfs
 
@@ -147,28 +221,37 @@ def _limits(draft: Draft) -> Sequence[Step]:
     return resources.limit(draft)
 
 
-def _inside(draft: Draft) -> list[Step]:
+def _ownership(draft: Draft) -> Sequence[Step]:
+    """Only users of the container that are not root on the host get something."""
+    if draft.uid == 0 and namespaces.index_of(draft, "user") < 0:
+        return ()
+    from ocirun.planner import ownership
+
+    return ownership.own(draft)
+
+
+def _inside(draft: Draft, mounted: Mounts) -> list[Step]:
     """The steps from the new root to the program."""
     return [
         *console.take(draft),
         *root.readonly(draft),
-        *mounts.readonly(draft),
+        *mounted.closed,
         *namespaces.hostname(draft),
         *namespaces.domainname(draft),
+        *security.selinux(draft),
+        *security.apparmor(draft),
         *_sysctl(draft),
         *paths.readonly(draft),
         *paths.mask(draft),
+        *root.propagation(draft),
         *security.new_privileges(draft),
+        *security.scheduling(draft),
         *program.find_home(draft),
         *program.enter_cwd(draft),
-        *lifecycle.close_descriptors(draft),
+        *lifecycle.close_descriptors(draft, waits=True),
         *console.own_stdio(draft),
         *identity.rlimits(draft),
-        *security.bounding(draft),
-        *identity.groups_and_ids(draft),
-        *security.capabilities(draft),
-        *identity.umask(draft),
-        *program.find_program(draft),
+        *security.become(draft),
         *lifecycle.await_start(),
         *_start_hooks(draft),
         *program.execute(draft),

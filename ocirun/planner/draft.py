@@ -14,30 +14,89 @@ if TYPE_CHECKING:
     from ocirun.plan.model import Step
     from ocirun.planner.rootfs import RootMount
 
+#: Who makes the cgroup of a container: we by its files, systemd, or nobody.
+CGROUPFS, SYSTEMD, DISABLED = "cgroupfs", "systemd", "disabled"
 #: Stand in for members whose absence is already a fault, so that the other faults are found as well.
 _NO_PROCESS: Process = {"cwd": "/", "args": ["-"]}
 _NO_LINUX: Linux = {}
 _NO_USER: User = {}
 
 
+class Filter:
+    """What became of the profile in /linux/seccomp: the planner does not compile.
+
+    ``program`` is classic BPF, ``rules`` how many system calls with their conditions it was made of,
+    ``origin`` says where it comes from.  Where there is none, ``lack`` and ``hint`` say why, and ``place`` is
+    the pointer of what asked for too much.
+    """
+
+    __slots__ = ("hint", "lack", "origin", "place", "program", "rules")
+
+    def __init__(
+        self,
+        program: bytes = b"",
+        rules: int = 0,
+        origin: str = "",
+        *,
+        lack: str = "",
+        hint: str = "",
+        place: str = "",
+    ) -> None:
+        self.program = program
+        self.rules = rules
+        self.origin = origin
+        self.lack = lack
+        self.hint = hint
+        self.place = place
+
+
+class Systemd:
+    """The systemd that makes the cgroups: the ``user``'s manager or the system's, the cgroup ``root`` below
+    which it has its units ("" for the root), with the ``controllers`` there, and its ``version``."""
+
+    __slots__ = ("controllers", "root", "user", "version")
+
+    def __init__(
+        self,
+        *,
+        user: bool = False,
+        root: str = "",
+        version: int = 0,
+        controllers: frozenset[str] = frozenset(),
+    ) -> None:
+        self.controllers = controllers
+        self.user = user
+        self.root = root
+        self.version = version
+
+
 class Options:
     """What the caller of ``create`` and ``run`` decides, not the bundle.
 
     ``bundle`` and ``state_directory`` are absolute paths; ``state_directory`` is the container's own.
-    ``console_socket`` and ``foreground_terminal`` say who will hold the master of a terminal.  ``rootfs`` are
-    mounts that make the root file system, in place of /root/path.
+    ``console_socket`` and ``foreground_terminal`` say who will hold the master of a terminal.  ``listen_fds``
+    of the ``preserve_fds`` descriptors are sockets that the program is told of (sd_listen_fds(3)).
+    ``rootfs`` are mounts that make the root file system, in place of /root/path.  ``seccomp`` is the filter
+    of the config, None where there is no profile, or none that is built.  ``systemd`` makes the cgroup, None:
+    we do.  With ``cgroup_needed`` nobody does without one who can make none; with ``no_cgroup`` none is to be
+    made.
     """
 
     __slots__ = (
         "bundle",
+        "cgroup_needed",
         "console_socket",
         "foreground_terminal",
         "id",
+        "listen_fds",
         "new_keyring",
+        "no_cgroup",
         "pivot",
         "preserve_fds",
         "rootfs",
+        "seccomp",
         "state_directory",
+        "systemd",
     )
 
     def __init__(
@@ -49,9 +108,14 @@ class Options:
         console_socket: bool = False,
         foreground_terminal: bool = False,
         preserve_fds: int = 0,
+        listen_fds: int = 0,
         new_keyring: bool = True,
         pivot: bool = True,
         rootfs: Sequence[RootMount] = (),
+        seccomp: Filter | None = None,
+        systemd: Systemd | None = None,
+        cgroup_needed: bool = False,
+        no_cgroup: bool = False,
     ) -> None:
         self.id = container
         self.bundle = bundle
@@ -59,9 +123,14 @@ class Options:
         self.console_socket = console_socket
         self.foreground_terminal = foreground_terminal
         self.preserve_fds = preserve_fds
+        self.listen_fds = listen_fds
         self.new_keyring = new_keyring
         self.pivot = pivot
         self.rootfs = rootfs
+        self.seccomp = seccomp
+        self.systemd = systemd
+        self.cgroup_needed = cgroup_needed
+        self.no_cgroup = no_cgroup
 
 
 class Draft:
@@ -69,9 +138,11 @@ class Draft:
 
     __slots__ = (
         "_lacks",
+        "automatic",
         "config",
         "faults",
         "gaps",
+        "has_process",
         "host",
         "linux",
         "options",
@@ -86,6 +157,10 @@ class Draft:
         self.host = host
         self.options = options
         self.linux = config.get("linux", _NO_LINUX)
+        #: Whether the user namespace or its mappings are not the config's but ours (planner/unprivileged.py).
+        self.automatic = False
+        #: Without one a container can be created and not started: who waits in it has no rights at all.
+        self.has_process = "process" in config
         self.process = config.get("process", _NO_PROCESS)
         self.user = self.process.get("user", _NO_USER)
         self.root = config["root"]

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
     from ocirun.host import Host
     from ocirun.plan.model import Step
+    from ocirun.planner.draft import Filter
 
 #: Those of init, whether it has them of its own or shares them with who created it: all but the cgroup one,
 #: which only init's neighbour itself can join.
 JOINED = sum(namespaces.FLAGS[kind] for kind in ("mount", "uts", "ipc", "pid", "network"))
+#: Members that a process has like init where it does not name them.
+INHERITED = (
+    "capabilities", "selinuxLabel", "apparmorProfile", "scheduler", "ioPriority", "execCPUAffinity",
+)  # fmt: skip
 #: Joined where the config has them: not every kernel knows them, and nobody enters his own user namespace.
 SOMETIMES = ("user", "time")
 
@@ -31,10 +36,12 @@ class ExecOptions(Options):
     """What the caller of an exec decides or has found out, beside the Process object.
 
     ``pid`` and ``start`` name the container's init by pid and start time, ``cgroup`` is the absolute path of
-    the cgroup that the process will be born in.
+    the cgroup that the process will be born in, "" for a container without one.  ``scope`` is the unit of it
+    and the cgroup below that, where the user's systemd has to move us there first.  ``differing`` are the
+    kinds of namespaces in which init is not with the caller; only for who is not root of the host.
     """
 
-    __slots__ = ("cgroup", "pid", "start")
+    __slots__ = ("cgroup", "differing", "pid", "scope", "start")
 
     def __init__(
         self,
@@ -46,6 +53,9 @@ class ExecOptions(Options):
         console_socket: bool = False,
         foreground_terminal: bool = False,
         preserve_fds: int = 0,
+        seccomp: Filter | None = None,
+        scope: Sequence[str] = (),
+        differing: Sequence[str] = (),
     ) -> None:
         super().__init__(
             container,
@@ -54,10 +64,13 @@ class ExecOptions(Options):
             console_socket=console_socket,
             foreground_terminal=foreground_terminal,
             preserve_fds=preserve_fds,
+            seccomp=seccomp,
         )
         self.pid = pid
         self.start = start
         self.cgroup = cgroup
+        self.scope = scope
+        self.differing = differing
 
 
 def plan_exec(config: Config, process: Process, host: Host, options: ExecOptions) -> Plan:
@@ -67,46 +80,119 @@ def plan_exec(config: Config, process: Process, host: Host, options: ExecOptions
     ``process`` that is wrong or not built yet, HostError for what this host cannot do.
     """
     draft = Draft(stand_in(config, process), host, options)
+    _complete(draft, options)
     scope.check_process(draft)
     if not draft.process["cwd"].startswith("/"):
         draft.fault("/process/cwd", draft.process["cwd"], "must be an absolute path in the container")
     planned = _entering(draft, options) + _becoming(draft)
     draft.check_texts(planned, "surrogateescape")
     draft.settle()
-    return Plan(options.id, planned, draft.warnings)
+    return Plan(
+        options.id, planned, draft.warnings, unprivileged=host.unprivileged,
+        without_cgroup=not options.cgroup,
+    )  # fmt: skip
+
+
+def _complete(draft: Draft, options: ExecOptions) -> None:
+    if draft.host.unprivileged or draft.host.euid != 0:
+        from ocirun.planner import unprivileged
+
+        unprivileged.complete_exec(draft, options.differing)
 
 
 def stand_in(config: Config, process: Process) -> Config:
     """``config`` as if ``process`` were its own.
 
-    What the process leaves out of capabilities, it has like init, as with runc: a container is no place to
-    get more, nor less, by asking for nothing.
+    What the process leaves out of INHERITED, it has like init, as with runc: a container is no place to get
+    more, nor less, by asking for nothing.
     """
-    mine = process.copy()
-    own = config.get("process")
-    if own is not None and "capabilities" in own and "capabilities" not in mine:
-        mine["capabilities"] = own["capabilities"]
+    mine: dict[str, object] = {**process}
+    for member, value in config.get("process", {}).items():
+        if member in INHERITED and not (member in mine if member == "capabilities" else mine.get(member)):
+            mine[member] = value
     joint = config.copy()
-    joint["process"] = mine
+    joint["process"] = mine  # type: ignore[typeddict-item]
     return joint
 
 
 def _entering(draft: Draft, options: ExecOptions) -> list[Step]:
     """The way in.  The cgroup is opened first: no path of the host is left after the mount namespace."""
-    listed = [kind for kind in SOMETIMES if namespaces.index_of(draft, kind) >= 0]
-    joined = JOINED | sum(namespaces.FLAGS[kind] for kind in listed)
+    joined = _joined(draft, options)
     mapped = bool(joined & namespaces.FLAGS["user"])
+    before, then = _affinity(draft)
     opened, entered = _mapped(draft, options) if mapped else ((), (_join_cgroup("init"),))
     return [
         *lifecycle.hide(),
         steps.open_init(pid=options.pid, start=options.start, init="init", pointer="", why=LIFECYCLE),
+        *_scope(options),
         *opened,
-        steps.open_cgroup(path=options.cgroup, cgroup="cgroup", pointer="", why=LIFECYCLE),
-        *_oom_score(draft),
+        *_cgroup(options),
+        *_proc(draft),
+        *before,
+        *_dropped(draft),
         steps.join_namespaces(init="init", namespaces=joined, pointer="/linux/namespaces", why=DEFAULT),
-        steps.clone_init(namespaces=0, cgroup="cgroup", pointer="", why=LIFECYCLE),
+        steps.clone_init(
+            namespaces=0,
+            cgroup="cgroup" if options.cgroup else "",
+            sharing=namespaces.is_asking(draft),
+            pointer="",
+            why=LIFECYCLE,
+        ),
+        *_resctrl(draft),
+        *then,
         *entered,
     ]
+
+
+def _scope(options: ExecOptions) -> Sequence[Step]:
+    if not options.scope:
+        return ()
+    unit, inner = options.scope
+    return (steps.join_scope(unit=unit, user=1, inner=inner, pointer="", why=LIFECYCLE),)
+
+
+def _resctrl(draft: Draft) -> Sequence[Step]:
+    """The class of service of the container, and its group, are those of all its processes."""
+    if "intelRdt" not in draft.linux:
+        return ()
+    from ocirun.planner import resctrl
+
+    return resctrl.enter(draft)
+
+
+def _dropped(draft: Draft) -> Sequence[Step]:
+    if not namespaces.drops_groups(draft):
+        return ()
+    from ocirun.planner import joining
+
+    return joining.drop_groups(draft)
+
+
+def _affinity(draft: Draft) -> tuple[Sequence[Step], Sequence[Step]]:
+    """The CPUs before and in the cgroup; those of the caller where none are asked for (as for init)."""
+    asked = draft.process.get("execCPUAffinity", {})
+    if not any(asked.values()):
+        return (), lifecycle.free_cpus()
+    from ocirun.planner import scheduling
+
+    return scheduling.initial_affinity(draft), scheduling.final_affinity(draft)
+
+
+def _joined(draft: Draft, options: ExecOptions) -> int:
+    """Who is not root of the host may join only what the container owns (setns(2)): what it has from him, he
+    is in already."""
+    listed = [kind for kind in namespaces.FLAGS if namespaces.index_of(draft, kind) >= 0]
+    if draft.host.unprivileged:
+        wanted = {*listed, *options.differing} - {"cgroup"}
+        return sum(namespaces.FLAGS[kind] for kind in wanted)
+    return JOINED | sum(namespaces.FLAGS[kind] for kind in SOMETIMES if kind in listed)
+
+
+def _cgroup(options: ExecOptions) -> Sequence[Step]:
+    """That of the container, unless a user made it without one."""
+    if not options.cgroup:
+        return ()
+    return (steps.open_cgroup(path=options.cgroup, cgroup="cgroup", pointer="", why=LIFECYCLE),)
 
 
 def _mapped(draft: Draft, options: ExecOptions) -> tuple[Sequence[Step], Sequence[Step]]:
@@ -123,9 +209,10 @@ def _join_cgroup(slot: str) -> Step:
     return steps.join_cgroup_namespace(init=slot, pointer="/linux/namespaces", why=DEFAULT)
 
 
-def _oom_score(draft: Draft) -> Sequence[Step]:
-    """Of this process alone: init's is not taken over."""
-    if draft.process.get("oomScoreAdj") is None:
+def _proc(draft: Draft) -> Sequence[Step]:
+    """The score of the OOM killer is of this process alone: init's is not taken over."""
+    asked = draft.process.get("oomScoreAdj") is not None
+    if not asked and not security.is_confined(draft) and not security.is_labelled(draft):
         return ()
     from ocirun.planner import procfs
 
@@ -137,16 +224,15 @@ def _becoming(draft: Draft) -> list[Step]:
     return [
         *console.make(draft, bind=False),
         *console.take(draft),
+        *security.selinux(draft),
+        *security.apparmor(draft),
         *security.new_privileges(draft),
+        *security.scheduling(draft),
         *program.find_home(draft),
         *program.enter_cwd(draft),
-        *lifecycle.close_descriptors(draft),
+        *lifecycle.close_descriptors(draft, waits=False),
         *console.own_stdio(draft),
         *identity.rlimits(draft),
-        *security.bounding(draft),
-        *identity.groups_and_ids(draft),
-        *security.capabilities(draft),
-        *identity.umask(draft),
-        *program.find_program(draft),
+        *security.become(draft),
         *program.execute(draft),
     ]

@@ -31,14 +31,14 @@ def of_create(draft: Draft) -> Sequence[Step]:
     return [
         *_outside(draft, "prestart", hooks.get("prestart", [])),
         *_outside(draft, "createRuntime", hooks.get("createRuntime", [])),
-        *_inside(draft, "createContainer", hooks.get("createContainer", []), "creating"),
+        *_inside(draft, "createContainer", hooks.get("createContainer", [])),
     ]
 
 
 def of_start(draft: Draft) -> Sequence[Step]:
     """startContainer: by init, as it will execute the program (config.md#startcontainer-hooks)."""
     hooks = draft.config.get("hooks", {})
-    return _inside(draft, "startContainer", hooks.get("startContainer", []), "created")
+    return _inside(draft, "startContainer", hooks.get("startContainer", []))
 
 
 def _outside(draft: Draft, kind: str, hooks: Sequence[Hook]) -> list[Step]:
@@ -49,9 +49,9 @@ def _outside(draft: Draft, kind: str, hooks: Sequence[Hook]) -> list[Step]:
     ]
 
 
-def _inside(draft: Draft, kind: str, hooks: Sequence[Hook], status: str) -> list[Step]:
+def _inside(draft: Draft, kind: str, hooks: Sequence[Hook]) -> list[Step]:
     _check(draft, kind, hooks)
-    state = _state(draft, status) if hooks else b""
+    state = _state(draft) if hooks else b""
     return [
         steps.run_hook_inside(
             kind=kind,
@@ -67,13 +67,13 @@ def _inside(draft: Draft, kind: str, hooks: Sequence[Hook], status: str) -> list
     ]
 
 
-def _state(draft: Draft, status: str) -> bytes:
+def _state(draft: Draft) -> bytes:
     """The state for a hook of the container (runtime.md#state) from its second member on: the first is the
-    pid, which only init knows."""
+    pid, which only init knows.  `creating` is step 2 of the lifecycle, and the hooks come after that."""
     members: dict[str, object] = {
         "ociVersion": SPEC_VERSION,
         "id": draft.options.id,
-        "status": status,
+        "status": "created",
         "bundle": draft.options.bundle,
     }
     annotations = draft.config.get("annotations")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocirun.plan import steps
 from ocirun.plan.model import ASKED, DEFAULT
+from ocirun.planner.namespaces import drops_groups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,25 +57,34 @@ def rlimits(draft: Draft) -> Sequence[Step]:
     return planned
 
 
-def groups_and_ids(draft: Draft) -> Sequence[Step]:
-    """Groups first, as changing them needs the privilege that the ids give up; always, so that none of the
-    caller's stay (CVE-2022-2989 and its kin)."""
-    for name, value in (("uid", draft.uid), ("gid", draft.gid)):
-        if value == _NOBODY:
-            draft.fault(f"/process/user/{name}", value, "must be below 4294967295, which is no id")
-    groups = draft.user.get("additionalGids", [])
-    for number, value in enumerate(groups):
+def groups(draft: Draft) -> Sequence[Step]:
+    """The groups, before the ids, as changing them needs the privilege that the ids give up; always, so that
+    none of the caller's stay (CVE-2022-2989 and its kin), unless the kernel lets nobody change them."""
+    asked = draft.user.get("additionalGids", [])
+    for number, value in enumerate(asked):
         if value == _NOBODY:
             draft.fault(
                 f"/process/user/additionalGids/{number}", value, "must be below 4294967295, which is no id"
             )
-    if len(groups) > _MOST_GROUPS:
-        draft.fault("/process/user/additionalGids", groups, f"must not hold more than {_MOST_GROUPS} groups")
-    why = ASKED if groups else DEFAULT
-    return (
-        steps.set_groups(groups=groups, pointer="/process/user/additionalGids", why=why),
-        steps.set_ids(uid=draft.uid, gid=draft.gid, pointer="/process/user"),
-    )
+    if len(asked) > _MOST_GROUPS:
+        draft.fault("/process/user/additionalGids", asked, f"must not hold more than {_MOST_GROUPS} groups")
+    if drops_groups(draft):
+        return ()
+    if draft.host.unprivileged:
+        from ocirun.planner import unprivileged
+
+        if not unprivileged.may_set_groups(draft):
+            return ()
+    why = ASKED if asked else DEFAULT
+    return (steps.set_groups(groups=asked, pointer="/process/user/additionalGids", why=why),)
+
+
+def ids(draft: Draft) -> Sequence[Step]:
+    """The user and the group of the process."""
+    for name, value in (("uid", draft.uid), ("gid", draft.gid)):
+        if value == _NOBODY:
+            draft.fault(f"/process/user/{name}", value, "must be below 4294967295, which is no id")
+    return (steps.set_ids(uid=draft.uid, gid=draft.gid, pointer="/process/user"),)
 
 
 def umask(draft: Draft) -> Sequence[Step]:

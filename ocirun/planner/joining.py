@@ -7,8 +7,8 @@ not matter then.  The cgroup namespace hides the way to the cgroup that init is 
 from __future__ import annotations
 
 from ocirun.plan import steps
-from ocirun.plan.model import LIFECYCLE
-from ocirun.planner.namespaces import FLAGS, index_of, is_new, later
+from ocirun.plan.model import DEFAULT, LIFECYCLE
+from ocirun.planner.namespaces import FLAGS, drops_groups, index_of, is_entered, is_new, later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,18 +43,36 @@ def join(draft: Draft) -> Sequence[Step]:
             draft.warn(f"{pointer}/path", path, rule, "leave the path out for a new one")
     joined = [(pointer, kind) for pointer, kind, _ in _joined(draft) if kind != "cgroup"]
     return [
-        steps.join_namespace(namespace=f"namespace.{kind}", kind=FLAGS[kind], pointer=f"{pointer}/path")
-        for pointer, kind in sorted(joined, key=lambda one: _LATE.get(one[1], 0))
+        *drop_groups(draft),
+        *(
+            steps.join_namespace(namespace=f"namespace.{kind}", kind=FLAGS[kind], pointer=f"{pointer}/path")
+            for pointer, kind in sorted(joined, key=lambda one: _LATE.get(one[1], 0))
+        ),
     ]
+
+
+def drop_groups(draft: Draft) -> Sequence[Step]:
+    """None of root's groups go into a user namespace that exists: runc and crun let them, where setgroups(2)
+    is denied in there."""
+    if not drops_groups(draft):
+        return ()
+    return (steps.drop_groups(pointer="/process/user/additionalGids", why=DEFAULT),)
 
 
 def id_maps(draft: Draft) -> Sequence[Step]:
     """The mappings of a new user namespace; one that is joined has its own."""
-    if not is_new(draft, "user"):
+    if not is_new(draft, "user") or is_entered(draft):
         return ()
-    uids = _map(draft, "uidMappings", draft.linux.get("uidMappings", ()))
-    gids = _map(draft, "gidMappings", draft.linux.get("gidMappings", ()))
+    uids, gids = mappings(draft)
     return (steps.set_id_maps(proc="proc", uids=uids, gids=gids, pointer="/linux/uidMappings"),)
+
+
+def mappings(draft: Draft) -> tuple[str, str]:
+    """The texts for uid_map and gid_map."""
+    return (
+        _map(draft, "uidMappings", draft.linux.get("uidMappings", ())),
+        _map(draft, "gidMappings", draft.linux.get("gidMappings", ())),
+    )
 
 
 def enter(draft: Draft) -> Sequence[Step]:
@@ -79,6 +97,21 @@ def become_root(draft: Draft, namespaces: int = 0) -> Step:
     return steps.become_root(namespaces=namespaces, pointer=pointer)
 
 
+def locked(draft: Draft, opened: list[Step]) -> list[Step]:
+    """The steps of ``opened``, so that the trees among them are opened as a user namespace sees them.
+
+    Moved into its mounts they would be open to change otherwise: its root could make writable, or executable,
+    what the host has mounted read-only or noexec.  Who has entered one before sees them so anyhow.
+    """
+    number = index_of(draft, "user")
+    first = next((place for place, step in enumerate(opened) if step.verb == "open_tree"), len(opened))
+    if number < 0 or first == len(opened) or draft.host.euid != 0:
+        return opened
+    pointer = f"/linux/namespaces/{number}"
+    enter, leave = steps.enter_view(pointer=pointer), steps.leave_view(pointer=pointer)
+    return [*opened[:first], enter, *opened[first:], leave]
+
+
 def cgroup_of_init(draft: Draft, pid: int) -> Sequence[Step]:
     """The cgroup namespace of a running container with a user namespace, opened by path: in there nobody may
     look at an init that has not executed its program yet.  Were the pid another's by now, joining init by its
@@ -91,10 +124,11 @@ def cgroup_of_init(draft: Draft, pid: int) -> Sequence[Step]:
 
 
 def _joined(draft: Draft) -> Iterator[tuple[str, str, str]]:
-    """Pointer, type and path of each namespace with a path."""
+    """Pointer, type and path of each namespace with a path that is not entered before all else."""
+    entered = is_entered(draft)
     for number, namespace in enumerate(draft.linux.get("namespaces", ())):
         path = namespace.get("path", "")
-        if path and namespace["type"] in FLAGS:
+        if path and namespace["type"] in FLAGS and not (entered and namespace["type"] == "user"):
             yield f"/linux/namespaces/{number}", namespace["type"], path
 
 
@@ -106,10 +140,24 @@ def _map(draft: Draft, member: str, mappings: Sequence[IDMapping]) -> str:
         draft.fault(pointer, None, "must be given for a new user namespace", "without, nobody is in it")
     elif not any(one["containerID"] == 0 and one["size"] for one in mappings):
         draft.fault(pointer, mappings, "must map the id 0 of the container, who makes its mounts")
+    _check_ranges(draft, pointer, mappings)
     text = "".join(lines)
     if len(text) >= _PAGE:
         draft.fault(pointer, mappings, "is longer than the kernel takes (user_namespaces(7))")
     return text
+
+
+def _check_ranges(draft: Draft, pointer: str, mappings: Sequence[IDMapping]) -> None:
+    """The kernel takes no id twice, on neither side (user_namespaces(7))."""
+    for side in ("containerID", "hostID"):
+        taken: list[tuple[int, int]] = []
+        for number, one in enumerate(mappings):
+            first = one["containerID"] if side == "containerID" else one["hostID"]
+            end = first + one["size"]
+            if any(first < other_end and other < end for other, other_end in taken):
+                rule = f"overlaps another mapping: this one is of {first} to {end - 1}"
+                draft.fault(f"{pointer}/{number}/{side}", first, rule)
+            taken.append((first, end))
 
 
 def _offsets(offsets: TimeOffsets) -> str:

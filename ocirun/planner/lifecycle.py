@@ -27,9 +27,21 @@ def handshake(draft: Draft) -> Sequence[Step]:
     )
 
 
-def close_descriptors(draft: Draft) -> Sequence[Step]:
-    """Nothing of the host stays open but 0, 1, 2 and what --preserve-fds names (runtime-linux.md)."""
-    return (steps.close_descriptors(preserve=draft.options.preserve_fds, pointer="", why=LIFECYCLE),)
+#: A bit for each CPU that a kernel can have (CONFIG_NR_CPUS).
+_EVERY_CPU = b"\xff" * 1024
+
+
+def free_cpus() -> Sequence[Step]:
+    """The CPUs that the caller was bound to are none of the container's: its cgroup says which it has."""
+    return (steps.set_affinity(cpus=_EVERY_CPU, pointer="", why=LIFECYCLE),)
+
+
+def close_descriptors(draft: Draft, *, waits: bool) -> Sequence[Step]:
+    """Nothing of the host stays open but 0, 1, 2 and what --preserve-fds names (runtime-linux.md), and until
+    the program runs the handshake of one that ``waits`` for a start."""
+    gate, proof = ("gate", "proof") if waits else ("", "")
+    preserve = draft.options.preserve_fds
+    return (steps.close_descriptors(preserve=preserve, gate=gate, proof=proof, pointer="", why=LIFECYCLE),)
 
 
 def await_start() -> Sequence[Step]:

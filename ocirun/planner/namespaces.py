@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ocirun.plan import steps
+from ocirun.planner.cgroup import slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,23 @@ def is_simple(draft: Draft) -> bool:
     )
 
 
+def is_entered(draft: Draft) -> bool:
+    """Whether the helper enters the user namespace before all else, as it does for an ordinary user: he has
+    no right to anything outside of it.  Whoever enters a container later joins what its init has."""
+    if draft.host.euid == 0 or index_of(draft, "user") < 0:
+        return False
+    return is_new(draft, "user") or bool(draft.options.bundle)
+
+
+def drops_groups(draft: Draft) -> bool:
+    """Whether stage gives its groups up before it joins a user namespace that exists, in which it may be that
+    nobody can."""
+    joined = index_of(draft, "user") >= 0 and not is_new(draft, "user")
+    reach = draft.host.reach
+    may = draft.host.euid == 0 and (reach is None or reach.setgroups)
+    return joined and may and not draft.user.get("additionalGids")
+
+
 def later(draft: Draft) -> int:
     """The flags of new namespaces that only the root of the user namespace may make: the root directory of
     mqueue, which is born with its ipc namespace, belongs to who made that (ipc/mqueue.c)."""
@@ -60,12 +78,29 @@ def clone(draft: Draft) -> Sequence[Step]:
         kind = namespace["type"]
         if kind not in FLAGS:
             draft.gap(f"/linux/namespaces/{number}/type", kind)
-        if not namespace.get("path") and kind != "time":
+        if not namespace.get("path") and kind != "time" and not (kind == "user" and is_entered(draft)):
             flags |= FLAGS.get(kind, 0)
     if index_of(draft, "mount") < 0:
         # Without it every mount would be made in the host's own tree.
         draft.gap("/linux/namespaces", None, "must list a mount namespace: running without is not built yet")
-    return (steps.clone_init(namespaces=flags & ~later(draft), cgroup="cgroup", pointer="/linux/namespaces"),)
+    return (
+        steps.clone_init(
+            namespaces=flags & ~later(draft),
+            cgroup=slot(draft),
+            sharing=is_asking(draft),
+            pointer="/linux/namespaces",
+        ),
+    )
+
+
+def is_asking(draft: Draft) -> int:
+    """1 where the filter of the process leaves decisions to an agent: its planner is loaded only for one."""
+    profile = draft.linux.get("seccomp")
+    if not profile:
+        return 0
+    from ocirun.planner.seccomp import notifications
+
+    return int(any(notifications(profile)))
 
 
 def loopback(draft: Draft) -> Sequence[Step]:

@@ -1,4 +1,4 @@
-"""What is written to /proc: kernel parameters, the score of the OOM killer.
+"""What is written to /proc: kernel parameters, the score of the OOM killer, the profile of AppArmor.
 
 Only configs that ask for one of them load this.
 """
@@ -29,6 +29,12 @@ def oom_score(draft: Draft) -> Sequence[Step]:
     if score is None:
         return ()
     return (steps.set_oom_score(proc="proc", score=str(score), pointer="/process/oomScoreAdj"),)
+
+
+def apparmor(draft: Draft) -> Sequence[Step]:
+    """``process.apparmorProfile``: for the program only, as init itself stays what the caller is."""
+    profile = draft.process.get("apparmorProfile", "")
+    return [steps.set_apparmor(proc="proc", change=f"exec {profile}", pointer="/process/apparmorProfile")]
 
 
 def sysctl(draft: Draft) -> Sequence[Step]:

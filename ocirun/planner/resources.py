@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ocirun.plan import steps
 from ocirun.plan.model import ASKED
-from ocirun.planner.cgroup import absolute
+from ocirun.planner.cgroup import absolute, exists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 HERE = "/linux/resources"
 _NO_RESOURCES: Resources = {}
-#: Enabled together with what is asked for, so that there are numbers to show of the container (as runc).
-_FOR_NUMBERS = ("cpu", "io", "memory", "pids")
 #: Files by which the runtime itself holds the container.
 _OURS = ("cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.freeze", "cgroup.type")
 
@@ -46,10 +44,10 @@ def limit(draft: Draft, where: str = "") -> Sequence[Step]:
     ``where`` is the directory of the cgroup, "" for that which the config names.
     """
     wanted = settings(draft)
-    if not wanted:
+    if not wanted or not (where or exists(draft)):
         return ()
     where = where or absolute(draft)
-    return [*_enable(draft, where, wanted), *(_step(where, one) for one in wanted)]
+    return [*enable(draft, where, wanted), *(step(where, one) for one in wanted)]
 
 
 def settings(draft: Draft) -> list[Setting]:
@@ -206,7 +204,7 @@ def _unified(draft: Draft, resources: Resources) -> list[Setting]:
 
 def _judge_legacy(draft: Draft, resources: Resources) -> None:
     """What only cgroup v1 had: an error where it is a limit that nothing replaces (config-linux.md, Unified),
-    a warning where the peers and the kernel have given it up."""
+    a warning where the kernel itself has given it up.  60 is the swappiness that everybody has."""
     memory, cpu = resources.get("memory", {}), resources.get("cpu", {})
     io, network = resources.get("blockIO", {}), resources.get("network", {})
     rule = "has no counterpart in cgroup2"
@@ -224,21 +222,35 @@ def _judge_legacy(draft: Draft, resources: Resources) -> None:
     ):
         if value:
             draft.fault(f"{HERE}/{place}", value, rule, "leave it out")
-    for member, value in (
-        ("kernel", memory.get("kernel", 0)),
-        ("kernelTCP", memory.get("kernelTCP", 0)),
-        ("swappiness", memory.get("swappiness", 60)),
-    ):
-        if value not in (0, -1, 60):
+    swappiness = memory.get("swappiness", 60)
+    if swappiness != 60:
+        draft.fault(f"{HERE}/memory/swappiness", swappiness, rule, "leave it out; memory/swap limits swap")
+    for member, value in (("kernel", memory.get("kernel", 0)), ("kernelTCP", memory.get("kernelTCP", 0))):
+        if value not in (0, -1):
             draft.warn(f"{HERE}/memory/{member}", value, rule + ", and is ignored")
 
 
 def _need_controller(draft: Draft, one: Setting) -> None:
     controller = one.controller
-    if not controller or controller in draft.host.controllers or not one.needed or _asks_nothing(one):
+    if draft.options.no_cgroup:
+        return  # that there is no cgroup at all was told
+    systemd = draft.options.systemd
+    by_user = systemd is not None and systemd.user
+    offered = systemd.controllers if systemd is not None and by_user else draft.host.controllers
+    if not controller or controller in offered or not one.needed or _asks_nothing(one):
         return
-    if draft.host.hybrid:
-        hint = "on this hybrid host it is on cgroup v1; boot with systemd.unified_cgroup_hierarchy=1"
+    if draft.host.reach or by_user:
+        from ocirun.planner import unprivileged
+
+        unprivileged.lack_controller(draft, one.pointer, controller)
+        return
+    if controller in draft.host.legacy:
+        hint = (
+            "on this hybrid host it is on cgroup v1, which ocirun does not use; "
+            "boot with systemd.unified_cgroup_hierarchy=1, or leave the limit out"
+        )
+    elif draft.host.hybrid:
+        hint = "this kernel has it neither there nor on cgroup v1: see /proc/cgroups and cgroup_disable="
     else:
         hint = f"see {draft.host.cgroup_mount or '/sys/fs/cgroup'}/cgroup.controllers"
     draft.lack(one.pointer, f"the {controller} controller is not on cgroup2", hint)
@@ -249,27 +261,32 @@ def _asks_nothing(one: Setting) -> bool:
     return one.writes[1] == "max" or one.writes[:2] in (("cpu.idle", "0"), ("cpu.max.burst", "0"))
 
 
-def _enable(draft: Draft, where: str, wanted: Sequence[Setting]) -> Iterator[Step]:
+def enable(draft: Draft, where: str, wanted: Sequence[Setting]) -> Iterator[Step]:
     """A controller is had below a cgroup only where its cgroup.subtree_control says so (cgroup-v2.rst,
     Enabling and Disabling)."""
-    offered = draft.host.controllers
-    needed = sorted({one.controller for one in wanted} & offered)
-    others = [name for name in _FOR_NUMBERS if name in offered and name not in needed]
+    needed = sorted({one.controller for one in wanted} & draft.host.controllers)
     mount = draft.host.cgroup_mount
+    if draft.host.unprivileged:
+        # those above belong to who has delegated ours, and elsewhere it is not ours to enable anything
+        reach = draft.host.reach
+        if reach is None or reach.cgroup is None or not where.startswith(f"{mount}{reach.cgroup}/"):
+            return
+        mount += reach.cgroup
     parts = where[len(mount) :].strip("/").split("/")
     for depth in range(len(parts)):
         above = "/".join((mount, *parts[:depth]))
-        for name in (*needed, *others):
+        for name in needed:
             yield steps.set_cgroup(
                 path=above,
                 writes=("cgroup.subtree_control", f"+{name}"),
-                needed=int(name in needed),
+                needed=1,
                 pointer=HERE,
                 why=ASKED,
             )
 
 
-def _step(where: str, one: Setting) -> Step:
+def step(where: str, one: Setting) -> Step:
+    """The step that sets a limit in the cgroup at ``where``."""
     needed = int(one.needed and not _asks_nothing(one))
     return steps.set_cgroup(path=where, writes=one.writes, needed=needed, pointer=one.pointer, why=ASKED)
 

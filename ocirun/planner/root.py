@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocirun.plan import steps
 from ocirun.plan.model import ASKED, DEFAULT, LIFECYCLE
+from ocirun.planner.mount_options import PROPAGATIONS
 from ocirun.planner.namespaces import is_new
 
 TYPE_CHECKING = False
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ocirun.planner.draft import Draft
 
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
+#: Values of /linux/rootfsPropagation that ask for what the root is anyhow.
+_INHERITED = ("", "slave", "rslave")
 
 
 def open_root(draft: Draft) -> Sequence[Step]:
@@ -29,7 +32,9 @@ def open_root(draft: Draft) -> Sequence[Step]:
     if not path:
         draft.fault("/root/path", path, "must not be empty")
     absolute = path if path.startswith("/") else f"{draft.options.bundle}/{path}"
-    return (steps.open_tree(path=absolute, recursive=1, tree="root", pointer="/root/path"),)
+    return (
+        steps.open_tree(path=absolute, recursive=1, shared=0, nofollow=0, tree="root", pointer="/root/path"),
+    )
 
 
 def attach(draft: Draft) -> Sequence[Step]:
@@ -57,6 +62,18 @@ def pivot(draft: Draft) -> Sequence[Step]:
             "taken away from there",
         )
     return (steps.pivot_root(stay=int(stay), pointer="", why=LIFECYCLE),)
+
+
+def propagation(draft: Draft) -> Sequence[Step]:
+    """``linux.rootfsPropagation``, when all is made: an unbindable mount cannot be cloned any more.
+
+    That of the whole tree is cut from the host's before, whatever it says; so a shared root shares with what
+    is made inside, and a bind mount of the config alone decides what it shares with the host.
+    """
+    word = draft.linux.get("rootfsPropagation", "")
+    if word in _INHERITED:
+        return ()
+    return (steps.set_root_propagation(flags=PROPAGATIONS[word], pointer="/linux/rootfsPropagation"),)
 
 
 def readonly(draft: Draft) -> Sequence[Step]:

@@ -7,8 +7,8 @@ others below it.  So there is nothing to unmount at the end, and no trace to und
 from __future__ import annotations
 
 from ocirun.plan import steps
-from ocirun.planner.mount_options import RDONLY, REFUSED, MountOptions
-from ocirun.planner.mounts import check_parameters, clean
+from ocirun.planner.mount_options import COPY, RDONLY, REFUSED, REMOUNT, MountOptions
+from ocirun.planner.mounts import call, clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,11 +80,12 @@ def _attach(number: int, mount: RootMount) -> Step:
     return steps.attach(
         tree=_slot(number),
         target=clean(mount.target),
+        link=0,
         set=top.set,
         clear=top.clear,
         rset=below.set,
         rclear=below.clear,
-        propagation=0,
+        propagation=(),
         pointer=_pointer(number),
     )
 
@@ -92,20 +93,25 @@ def _attach(number: int, mount: RootMount) -> Step:
 def _open_tree(number: int, mount: RootMount, options: MountOptions) -> Step:
     recursive = int(options.bind > 1)
     return steps.open_tree(
-        path=mount.source, recursive=recursive, tree=_slot(number), pointer=_pointer(number)
+        path=mount.source,
+        recursive=recursive,
+        shared=0,
+        nofollow=0,
+        tree=_slot(number),
+        pointer=_pointer(number),
     )
 
 
 def _open_filesystem(draft: Draft, number: int, mount: RootMount, options: MountOptions) -> Step:
-    attributes = options.top.set | options.below.set
-    parameters = options.parameters(mount.type)
-    if attributes & RDONLY:
-        parameters.append("ro")  # mount(2) writes to no file system that it mounts read-only, not its journal
-    check_parameters(draft, _pointer(number), mount.source, parameters)
+    attributes = options.attributes
+    # mount(2) writes to no file system that it mounts read-only, not its journal
+    readonly = bool(attributes & RDONLY)
+    flags, words = call(draft, _pointer(number), mount.type, mount.source, options, readonly=readonly)
     return steps.open_filesystem(
         fstype=mount.type,
         source=mount.source,
-        options=parameters,
+        flags=flags,
+        options=words,
         set=attributes,
         tree=_slot(number),
         pointer=_pointer(number),
@@ -135,6 +141,9 @@ def _check(draft: Draft, number: int, mount: RootMount, options: MountOptions) -
         draft.fault(pointer, mount.source, "must have an absolute path as its source")
     for word in options.propagations:
         draft.gap(pointer, word, hint="the propagation of the root is /linux/rootfsPropagation")
+    kinds = {REMOUNT: options.remount, COPY: options.copy, **options.links}
+    for word in (word for word, place in kinds.items() if place >= 0):
+        draft.fault(pointer, word, "has no meaning for the root file system")
     for _, word in (*options.refused, *options.data):
         _check_word(draft, pointer, word, bind=bind)
 

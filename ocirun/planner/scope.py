@@ -21,13 +21,22 @@ NOT_PLANNED: dict[str, str] = {
     "/linux/resources/network/priorities/*/priority": "network priorities are refused as a whole",
     "/linux/resources/memory/useHierarchy": "cgroup2 always counts children too",
     "/linux/resources/memory/checkBeforeUpdate": "update asks for it; before create nothing is in use",
+    "/linux/seccomp/defaultErrnoRet": "the compiler of the filter reads it (ocirun.seccomp)",
+    "/linux/seccomp/architectures": "the compiler of the filter reads it",
+    "/linux/seccomp/syscalls/*/names": "the compiler of the filter reads them",
+    "/linux/seccomp/syscalls/*/errnoRet": "the compiler of the filter reads it",
+    "/linux/seccomp/syscalls/*/args": "the compiler of the filter reads them",
+    "/linux/seccomp/listenerMetadata": "it goes where listenerPath says, with the listener",
+    "/process/execCPUAffinity": "it is of processes that exec starts",
+    "/process/execCPUAffinity/initial": "it is of processes that exec starts (ocirun.planner.exec)",
+    "/process/execCPUAffinity/final": "it is of processes that exec starts",
+    "/linux/personality/flags": "none is defined, and the rules of the config take none",
     "/ociVersion": "the reader of the config judges it",
-    "/annotations": "they are kept in the state of the container",
+    "/annotations": "they are kept in the state of the container; systemd reads its own",
     **{f"/hooks/{kind}/*/timeout": "the lifecycle, which runs the hooks, keeps it" for kind in HOOKS},
 }
 
 _ELSEWHERE = "belongs to another platform"
-_LATER = "is not built yet"
 
 #: Pointer of an object -> its members that are refused -> the rule to tell.
 REFUSED: dict[str, dict[str, str]] = {
@@ -38,54 +47,60 @@ REFUSED: dict[str, dict[str, str]] = {
         "zos": _ELSEWHERE,
         "freebsd": _ELSEWHERE,
     },
-    "/process": dict.fromkeys(
-        ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"),
-        _LATER,
-    )
-    | {"commandLine": _ELSEWHERE},
+    "/process": {"commandLine": _ELSEWHERE},
     "/process/user": {"username": _ELSEWHERE},
-    "/linux": dict.fromkeys(
-        (
-            "devices",
-            "netDevices",
-            "seccomp",
-            "mountLabel",
-            "intelRdt",
-            "memoryPolicy",
-            "personality",
-        ),
-        _LATER,
-    ),
-    "/mounts/*": dict.fromkeys(("uidMappings", "gidMappings"), _LATER),
 }
 
-#: Values of /linux/rootfsPropagation that ask for what init does anyhow: the root is a slave of the host's
-#: mount.
-_PROPAGATION = ("", "slave", "rslave")
 _OLDEST_KERNEL = (5, 15)
 _CAP_SYS_ADMIN = 1 << 21
+#: With ``context=`` before it, it is a parameter of fsconfig(2).
+_LONGEST_LABEL = 200
 
 
 def check(draft: Draft) -> None:
     """Notes every asked-for member of the config that is not built, and what every container needs."""
     check_process(draft)
-    _check_required(draft)
     _refuse(draft, "", draft.config, REFUSED[""])
-    _refuse(draft, "/linux", draft.linux, REFUSED["/linux"])
-    for number, mount in enumerate(draft.config.get("mounts", ())):
-        _refuse(draft, f"/mounts/{number}", mount, REFUSED["/mounts/*"])
-    propagation = draft.linux.get("rootfsPropagation", "")
-    if propagation not in _PROPAGATION:
-        draft.gap(
-            "/linux/rootfsPropagation", propagation, hint='only "slave", which is the default, is built'
-        )
+    _check_label(draft)
+
+
+def _check_label(draft: Draft) -> None:
+    """A host without SELinux has no label to give to a mount, nor anybody whom that would keep out: there it
+    does no harm to go without, other than to go without that of a process."""
+    label = draft.linux.get("mountLabel", "")
+    if label and not draft.host.selinux:
+        draft.warn("/linux/mountLabel", label, "has no effect: this host has no SELinux")
+    elif '"' in label or len(label) > _LONGEST_LABEL:
+        rule = f"must be a label of SELinux: no quote, no more than {_LONGEST_LABEL} letters"
+        draft.fault("/linux/mountLabel", label, rule, "as system_u:object_r:container_file_t:s0:c1,c2")
 
 
 def check_process(draft: Draft) -> None:
     """Notes what is not built of the process alone, and what the host must be able to do."""
     _check_host(draft)
+    _check_apparmor(draft)
+    _check_selinux(draft)
     _refuse(draft, "/process", draft.process, REFUSED["/process"])
     _refuse(draft, "/process/user", draft.user, REFUSED["/process/user"])
+
+
+def _check_apparmor(draft: Draft) -> None:
+    """A host without AppArmor confines nobody, so there nothing is to be done for ``unconfined``."""
+    profile = draft.process.get("apparmorProfile", "")
+    if any(space in profile for space in " \t\n"):
+        draft.fault("/process/apparmorProfile", profile, "must be the name of a profile, without a space")
+    if profile not in ("", "unconfined") and not draft.host.apparmor:
+        draft.lack(
+            "/process/apparmorProfile", "this host has no AppArmor", "boot with apparmor=1, or leave it out"
+        )
+
+
+def _check_selinux(draft: Draft) -> None:
+    """Who asked for a label is not to get a container without it; the peers refuse it as well."""
+    if draft.process.get("selinuxLabel", "") and not draft.host.selinux:
+        draft.lack(
+            "/process/selinuxLabel", "this host has no SELinux", "boot with selinux=1, or leave it out"
+        )
 
 
 def neutral(value: object) -> bool:
@@ -102,9 +117,7 @@ def _is_object(value: object) -> TypeGuard[dict[str, object]]:
 
 def _check_host(draft: Draft) -> None:
     host = draft.host
-    if host.euid != 0:
-        draft.lack("", "containers without root are not built yet", "run as root")
-    elif not host.capabilities & _CAP_SYS_ADMIN:
+    if host.euid == 0 and not host.capabilities & _CAP_SYS_ADMIN:
         draft.lack(
             "", "this process has no CAP_SYS_ADMIN", "run outside of the container, or give it the capability"
         )
@@ -112,12 +125,6 @@ def _check_host(draft: Draft) -> None:
         draft.lack(
             "", f"the kernel is {host.kernel[0]}.{host.kernel[1]}", "5.15 is the oldest that can do this"
         )
-
-
-def _check_required(draft: Draft) -> None:
-    """The specification admits a ``create`` without a process; only ``start`` needs one."""
-    if "process" not in draft.config:
-        draft.gap("/process", None, "must be there: a container without a process is not built yet")
 
 
 def _refuse(draft: Draft, place: str, value: Mapping[str, object], refused: Mapping[str, str]) -> None:

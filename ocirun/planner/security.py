@@ -1,9 +1,11 @@
-"""Capabilities, no_new_privs and the session keyring."""
+"""Capabilities, no_new_privs, the profile of AppArmor, the session keyring, and when the filter of system
+calls is loaded."""
 
 from __future__ import annotations
 
 from ocirun.plan import steps
 from ocirun.plan.model import ASKED, DEFAULT, LIFECYCLE
+from ocirun.planner import identity, program
 from ocirun.planner.namespaces import index_of
 
 TYPE_CHECKING = False
@@ -69,11 +71,73 @@ def keyring(draft: Draft) -> Sequence[Step]:
     return (steps.join_keyring(name=f"_ses.{draft.options.id}", pointer="", why=LIFECYCLE),)
 
 
+def is_labelled(draft: Draft) -> bool:
+    """Whether ``process.selinuxLabel`` is a label to get."""
+    return draft.host.selinux and bool(draft.process.get("selinuxLabel", ""))
+
+
+def selinux(draft: Draft) -> Sequence[Step]:
+    """``process.selinuxLabel``: for the program only."""
+    if not is_labelled(draft):
+        return ()
+    label = draft.process.get("selinuxLabel", "")
+    return (steps.set_selinux(proc="proc", label=label, pointer="/process/selinuxLabel"),)
+
+
+def is_confined(draft: Draft) -> bool:
+    """Whether ``process.apparmorProfile`` names a profile to get."""
+    return draft.host.apparmor and bool(draft.process.get("apparmorProfile", ""))
+
+
+def apparmor(draft: Draft) -> Sequence[Step]:
+    """The profile of AppArmor, where there is one: only then is its planner loaded."""
+    if not is_confined(draft):
+        return ()
+    from ocirun.planner import procfs
+
+    return procfs.apparmor(draft)
+
+
+def scheduling(draft: Draft) -> Sequence[Step]:
+    """When and where the program runs: its planner is loaded only for a config that says something of it."""
+    asked = "scheduler" in draft.process or "ioPriority" in draft.process
+    if not asked and not draft.linux.get("personality") and not draft.linux.get("memoryPolicy"):
+        return ()
+    from ocirun.planner import scheduling as planner
+
+    return planner.plan(draft)
+
+
 def new_privileges(draft: Draft) -> Sequence[Step]:
     """``process.noNewPrivileges``."""
     if not draft.process.get("noNewPrivileges", False):
         return ()
     return (steps.forbid_new_privileges(pointer="/process/noNewPrivileges"),)
+
+
+def become(draft: Draft) -> Sequence[Step]:
+    """The steps between the last resource limit and the start: from root to the user of the program.
+
+    Whoever may not gain privileges may load a filter at the very end.  Without no_new_privs it takes
+    CAP_SYS_ADMIN (seccomp(2)), so the filter comes before the capabilities go, and what it may refuse comes
+    before the filter: under it the laws let only calls pass that no program can do without.
+    """
+    ids, groups = identity.ids(draft), identity.groups(draft)
+    dropped, given = bounding(draft), capabilities(draft)
+    early = bool(draft.linux.get("seccomp")) and not draft.process.get("noNewPrivileges", False)
+    mask, searched = identity.umask(draft), program.find_program(draft, early=early)
+    if early:
+        return [*groups, *mask, *searched, *_filter(draft), *dropped, *ids, *given]
+    return [*dropped, *groups, *ids, *given, *mask, *searched, *_filter(draft)]
+
+
+def _filter(draft: Draft) -> Sequence[Step]:
+    """Its planner is loaded only for a container that has one."""
+    if not draft.linux.get("seccomp"):
+        return ()
+    from ocirun.planner import seccomp
+
+    return seccomp.load(draft)
 
 
 def bounding(draft: Draft) -> Sequence[Step]:

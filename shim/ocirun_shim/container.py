@@ -2,7 +2,7 @@
 
 Every method returns at once; what takes time is a task in the loop that calls ``done`` with an error or None.
 Events of a container are published in the order in which things became true: create, start, exit of each
-exec, exit of init, delete.
+exec, exit of init, delete; and that somebody was killed for want of memory before the exit it led to.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from ocirun.lifecycle.delete import delete
 from ocirun.lifecycle.exec import ProcessOptions, exec_process
 from ocirun.lifecycle.kill import end_processes, kill
 from ocirun.lifecycle.start import start
+from ocirun.planner.draft import CGROUPFS, SYSTEMD
 from ocirun_shim import log
 from ocirun_shim.answers import Refused
+from ocirun_shim.memory import MemoryWatch
 from ocirun_shim.messages import events_pb2 as events
 from ocirun_shim.processes import CREATED, RUNNING, STOPPED, Process
 from ocirun_shim.records import write_record
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         bundle: str
         owner: tuple[int, int]
         cgroup: str
+        killed: int
         init: SavedProcess
         execs: list[tuple[ProcessSpec, SavedProcess]]
 
@@ -75,8 +78,8 @@ class Container:
     """A container, from its create to its delete; ``owner`` is the user and group of its pipes, -1 ours."""
 
     __slots__ = (
-        "_job", "_loop", "_publisher", "bundle", "cgroup", "changing", "execs", "id", "init", "owner",
-        "store",
+        "_job", "_loop", "_memory", "_publisher", "bundle", "cgroup", "changing", "execs", "id", "init",
+        "owner", "store",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +97,7 @@ class Container:
         self.execs: dict[str, Exec] = {}
         #: The directory of its cgroup, "" before it is created.
         self.cgroup = ""
+        self._memory: MemoryWatch | None = None
         #: How many pauses, resumes and updates are under way.
         self.changing = 0
 
@@ -110,6 +114,7 @@ class Container:
             rootfs=rootfs,
             pivot=asked.pivot,
             new_keyring=asked.new_keyring,
+            cgroup_manager=SYSTEMD if asked.systemd else CGROUPFS,
             warn=lambda fault: log.warning(f"{self.id}: {fault.render('config.json')}"),
         )
 
@@ -123,9 +128,17 @@ class Container:
                 self.cgroup = read_journal(self.store.directory(self.id)).cgroup
             except (OSError, OcirunError) as unread:  # it is there all the same, and can be deleted
                 log.warning(f"{self.id}: its cgroup is not known: {unread}")
+            self._watch_memory()
             done(None)
 
         self._job = self._loop.spawn(create(self.store, self.id, options), created)
+
+    def _watch_memory(self, killed: int = -1) -> None:
+        if self.cgroup:
+            oom = events.TaskOOM(container_id=self.id)
+            self._memory = MemoryWatch(
+                self._loop, self.cgroup, lambda: self.publish("/tasks/oom", oom), killed
+            )
 
     def start(self, done: Done) -> None:
         """Lets its program run; raises Refused unless it is created."""
@@ -203,6 +216,8 @@ class Container:
 
     def close(self) -> None:
         """Lets go of all its descriptors."""
+        if self._memory is not None:
+            self._memory.close()
         for one in self.execs.values():
             one.process.close()
         self.init.close()
@@ -352,6 +367,7 @@ class Container:
             "bundle": self.bundle,
             "owner": self.owner,
             "cgroup": self.cgroup,
+            "killed": -1 if self._memory is None else self._memory.killed,
             "init": self.init.save(parcel),
             "execs": [(one.spec, one.process.save(parcel)) for one in self.execs.values()],
         }
@@ -359,6 +375,7 @@ class Container:
     def restore(self, saved: SavedContainer, parcel: Parcel, answer: Callable[[int, int], Answer]) -> None:
         """Goes on with what ``save`` gave."""
         self.owner, self.cgroup = saved["owner"], saved["cgroup"]
+        self._watch_memory(saved["killed"])
         self.init.restore(saved["init"], parcel, answer, self._init_ended)
         for spec, one in saved["execs"]:
             *paths, terminal = one["streams"]
@@ -373,6 +390,8 @@ class Container:
         self._publisher.publish(topic, event, self.bundle)
 
     def _publish_exit(self, process: Process, ended: Exit) -> None:
+        if self._memory is not None:
+            self._memory.look()
         event = events.TaskExit(
             container_id=self.id,
             id=process.exec_id or self.id,

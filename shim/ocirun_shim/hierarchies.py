@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ocirun.errors import HostError
-from ocirun.files import read_file, write_whole
+from ocirun.files import read_file, write_file
 
 _ESCAPES = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
 
@@ -103,8 +103,4 @@ def place(pid: int, cgroup: str) -> None:
 
 
 def _write_pid(path: bytes, pid: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        write_whole(fd, b"%d" % pid)
-    finally:
-        os.close(fd)
+    write_file(path, b"%d" % pid)

@@ -6,7 +6,7 @@ import os
 import resource
 from importlib import import_module
 
-from ocirun.files import read_file, write_whole
+from ocirun.files import read_file, write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,11 +106,7 @@ def set_oom_score_adj(pid: int, score: int) -> None:
     """Sets it, where it is another; lower than before needs CAP_SYS_RESOURCE.  Raises OSError."""
     if score == oom_score_adj(pid):
         return
-    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        write_whole(fd, b"%d" % score)
-    finally:
-        os.close(fd)
+    write_file(f"/proc/{pid}/oom_score_adj", b"%d" % score)
 
 
 def new_core_cookie(pid: int) -> None:

@@ -33,10 +33,10 @@ RECORD = "ocirun.json"
 
 class Options:
     """The options of a create: ``root`` is "" for the usual place of the state; ``owner`` is the user and the
-    group that the pipes of the container belong to, -1 for ours; ``pivot`` and ``new_keyring`` are what the
-    flags of `ocirun create` say."""
+    group that the pipes of the container belong to, -1 for ours; ``pivot``, ``new_keyring`` and ``systemd``
+    are what the flags of `ocirun create` say."""
 
-    __slots__ = ("new_keyring", "owner", "pivot", "root")
+    __slots__ = ("new_keyring", "owner", "pivot", "root", "systemd")
 
     def __init__(
         self,
@@ -45,11 +45,13 @@ class Options:
         *,
         pivot: bool = True,
         new_keyring: bool = True,
+        systemd: bool = False,
     ) -> None:
         self.root = root
         self.owner = owner
         self.pivot = pivot
         self.new_keyring = new_keyring
+        self.systemd = systemd
 
 
 def read(packed: Any) -> Options:
@@ -61,16 +63,38 @@ def read(packed: Any) -> Options:
     if name == "containerd.runc.v1.Options":
         return _runc_options(packed.value)
     if name == "runtimeoptions.v1.Options":
-        _decode(runtime_options_pb2.Options, packed.value)
-    elif name:
+        return _toml_options(_decode(runtime_options_pb2.Options, packed.value).config_body)
+    if name:
         log.warning(f"options of the type {name} are not known, and left out")
     return Options()
 
 
 def _runc_options(value: bytes) -> Options:
-    asked = _decode(runc_options_pb2.Options, value)
-    if asked.systemd_cgroup:
-        raise Refused(codes.UNIMPLEMENTED, "SystemdCgroup: the systemd cgroup manager is not built yet")
+    return _options(_decode(runc_options_pb2.Options, value))
+
+
+#: The names of what we take of those options in the configs of containerd and of dockerd.
+_IN_TOML = {
+    "NoPivotRoot": "no_pivot_root", "NoNewKeyring": "no_new_keyring", "SystemdCgroup": "systemd_cgroup",
+    "Root": "root", "IoUid": "io_uid", "IoGid": "io_gid",
+}  # fmt: skip
+
+
+def _toml_options(body: bytes) -> Options:
+    """The table ``options`` of a runtime whose type is not that of runc, as containerd hands it on: TOML."""
+    if not body:
+        return Options()
+    import tomllib
+
+    try:
+        told = tomllib.loads(body.decode())
+        taken = {_IN_TOML[name]: value for name, value in told.items() if name in _IN_TOML}
+        return _options(runc_options_pb2.Options(**taken))
+    except (ValueError, TypeError) as error:
+        raise Refused(codes.INVALID_ARGUMENT, f"the options cannot be read: {error}") from None
+
+
+def _options(asked: runc_options_pb2.Options) -> Options:
     if asked.root and not asked.root.startswith("/"):  # `delete` runs elsewhere, and has to find it again
         raise Refused(
             codes.INVALID_ARGUMENT, f"the options name the root {asked.root!r}: give an absolute path"
@@ -80,7 +104,10 @@ def _runc_options(value: bytes) -> Options:
             codes.INVALID_ARGUMENT, f"the options name the root {asked.root!r}: no path has a null byte"
         )
     owner = (asked.io_uid or -1, asked.io_gid or -1)
-    return Options(asked.root, owner, pivot=not asked.no_pivot_root, new_keyring=not asked.no_new_keyring)
+    return Options(
+        asked.root, owner, pivot=not asked.no_pivot_root, new_keyring=not asked.no_new_keyring,
+        systemd=asked.systemd_cgroup,
+    )  # fmt: skip
 
 
 def _decode(kind: type[M], value: bytes) -> M:

@@ -96,7 +96,9 @@ _OF_HUGEPAGE_LIMIT = frozenset({"pageSize", "limit"})
 _OF_NETWORK = frozenset({"classID", "priorities"})
 _OF_INTERFACE_PRIORITY = frozenset({"name", "priority"})
 _OF_RDMA = frozenset({"hcaHandles", "hcaObjects"})
-_PRIVATE = dict.fromkeys(["private", "shared", "slave", "unbindable"])
+_PRIVATE = dict.fromkeys([
+    "private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable",
+])
 _OF_SECCOMP = frozenset({
     "defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata",
     "syscalls",
@@ -591,8 +593,8 @@ def _device(v: Json, p: str, fault: Fault, unknown: Unknown) -> None:
     for m in ("major", "minor"):
         if m in v and not (type(x := v[m]) is int and -9223372036854775808 <= x <= 9223372036854775807):
             fault(f"{p}/{m}", "must be an integer from -9223372036854775808 to 9223372036854775807", v[m])
-    if "fileMode" in v and not (type(x := v["fileMode"]) is int and 0 <= x <= 511):
-        fault(f"{p}/fileMode", "must be an integer from 0 to 511", v["fileMode"])
+    if "fileMode" in v and not (type(x := v["fileMode"]) is int and 0 <= x <= 65535):
+        fault(f"{p}/fileMode", "must be an integer from 0 to 65535", v["fileMode"])
     for m in ("uid", "gid"):
         if m in v and not (type(x := v[m]) is int and 0 <= x <= 4294967295):
             fault(f"{p}/{m}", "must be an integer from 0 to 4294967295", v[m])

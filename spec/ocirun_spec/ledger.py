@@ -91,12 +91,12 @@ def load(path: Path = LEDGER) -> Ledger:
 
 def parse(document: Mapping[str, object]) -> Ledger:
     """Make a Ledger of a parsed TOML document; raises LedgerError when it has not the right shape."""
-    sources = {name: _number(count, name) for name, count in _table(document, "sources").items()}
+    sources = {name: _number(count, name) for name, count in table(document, "sources").items()}
     entries = document.get("requirement")
-    if not _is_array(entries):
+    if not is_array(entries):
         raise LedgerError("requirement: an array of tables is needed")
     requirements = tuple(_requirement(entry) for entry in entries)
-    return Ledger(_text(_table(document, "spec"), "version"), sources, requirements)
+    return Ledger(text(table(document, "spec"), "version"), sources, requirements)
 
 
 # A TOML or JSON table has string keys; isinstance alone cannot tell the type checkers so.
@@ -104,11 +104,13 @@ def _is_table(value: object) -> TypeGuard[Mapping[str, object]]:
     return isinstance(value, dict)
 
 
-def _is_array(value: object) -> TypeGuard[Sequence[object]]:
+def is_array(value: object) -> TypeGuard[Sequence[object]]:
+    """Whether ``value`` is an array."""
     return isinstance(value, list)
 
 
-def _table(document: Mapping[str, object], name: str) -> Mapping[str, object]:
+def table(document: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """The table that is the member ``name``; raises LedgerError."""
     value = document.get(name)
     if not _is_table(value):
         raise LedgerError(f"{name}: a table is needed")
@@ -121,36 +123,38 @@ def _number(value: object, name: str) -> int:
     return value
 
 
-def _text(entry: Mapping[str, object], name: str, default: str | None = None) -> str:
+def text(entry: Mapping[str, object], name: str, default: str | None = None) -> str:
+    """The text that is the member ``name``; raises LedgerError."""
     value = entry.get(name, default)
     if not isinstance(value, str):
         raise LedgerError(f"{entry.get('id', '?')}: {name}: a string is needed")
     return value
 
 
-def _names(entry: Mapping[str, object], name: str) -> tuple[str, ...]:
+def names(entry: Mapping[str, object], name: str) -> tuple[str, ...]:
+    """The array of texts that is the member ``name``, () without it; raises LedgerError."""
     value = entry.get(name, [])
-    if not _is_array(value) or not all(isinstance(item, str) for item in value):
+    if not is_array(value) or not all(isinstance(item, str) for item in value):
         raise LedgerError(f"{entry.get('id', '?')}: {name}: an array of strings is needed")
     return tuple(str(item) for item in value)
 
 
 def _requirement(value: object) -> Requirement:
-    entry = _table({"requirement": value}, "requirement")
+    entry = table({"requirement": value}, "requirement")
     if unknown := sorted(entry.keys() - {field.name for field in fields(Requirement)}):
         raise LedgerError(f"{entry.get('id', '?')}: unknown member {unknown[0]}")
     return Requirement(
-        id=_text(entry, "id"),
-        level=_text(entry, "level"),
-        source=_text(entry, "source"),
-        text=_text(entry, "text"),
-        status=_text(entry, "status"),
-        pointer=_text(entry, "pointer", ""),
-        aim=_text(entry, "aim", ""),
-        note=_text(entry, "note", ""),
-        peers=_text(entry, "peers", ""),
-        code=_names(entry, "code"),
-        tests=_names(entry, "tests"),
+        id=text(entry, "id"),
+        level=text(entry, "level"),
+        source=text(entry, "source"),
+        text=text(entry, "text"),
+        status=text(entry, "status"),
+        pointer=text(entry, "pointer", ""),
+        aim=text(entry, "aim", ""),
+        note=text(entry, "note", ""),
+        peers=text(entry, "peers", ""),
+        code=names(entry, "code"),
+        tests=names(entry, "tests"),
     )
 
 
@@ -220,7 +224,7 @@ def _absent_names(requirement: Requirement, root: Path) -> Iterator[str]:
         if not defines(root, place):
             yield f"code {place} does not exist"
     for test in requirement.tests:
-        if not _is_test(root, test):
+        if not is_test(root, test):
             yield f"test {test} does not exist"
 
 
@@ -256,7 +260,8 @@ def _resolves(value: object, pointer: str) -> bool:
     return pointer.startswith("/")
 
 
-def _is_test(root: Path, test: str) -> bool:
+def is_test(root: Path, test: str) -> bool:
+    """Whether ``test``, "path::name", exists below ``root`` and is one that pytest finds."""
     path, _, name = test.partition("::")
     file = root / path
     dotted = name.replace("::", ".")
@@ -291,14 +296,13 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 _TITLES = {
     "open": "Not covered yet",
     "refused": "Refused with an error",
-    "deviates": "Deviations",
     "done": "Done",
     "not-applicable": "Not applicable",
 }
 
 
 def report(ledger: Ledger) -> str:
-    """The ledger as Markdown: counts, what is not covered yet, then the rest by status."""
+    """The ledger as Markdown: counts, a table of deviations, what is not covered yet, the rest by status."""
     lines = [
         "# The requirement ledger",
         "",
@@ -308,6 +312,8 @@ def report(ledger: Ledger) -> str:
         *_summary(ledger),
         "",
         *_source_table(ledger),
+        "",
+        *_deviations([r for r in ledger.requirements if r.status == "deviates"]),
     ]
     for status, title in _TITLES.items():
         lines += _section(title, [r for r in ledger.requirements if r.status == status])
@@ -335,6 +341,20 @@ def _source_table(ledger: Ledger) -> Iterator[str]:
     for name, count in ledger.sources.items():
         mine = [r for r in ledger.requirements if r.file == name]
         yield f"| {name} | {count} | {len(mine)} | {sum(r.status == 'open' for r in mine)} |"
+
+
+def _deviations(requirements: Sequence[Requirement]) -> Iterator[str]:
+    """The table of what is done otherwise than the specification says, with the reason."""
+    yield from (f"## Deviations ({len(requirements)})", "")
+    yield "| requirement | the specification | ocirun, and why | code | tests |"
+    yield "|---|---|---|---|---|"
+    for one in requirements:
+        said = f"{_plain(one.text)} ({one.source})"
+        yield f"| `{one.id}` | {said} | {_plain(one.note)} | {_cell(one.code)} | {_cell(one.tests)} |"
+
+
+def _cell(places: Sequence[str]) -> str:
+    return "<br>".join(f"`{place}`" for place in places)
 
 
 def _section(title: str, requirements: Sequence[Requirement]) -> Iterator[str]:

@@ -301,8 +301,8 @@ class Linux(TypedDict):
     cgroupsPath: NotRequired[str]
     #: the limits of the cgroup
     resources: NotRequired[Resources]
-    #: the mount propagation of the root file system
-    rootfsPropagation: NotRequired[Literal["private", "shared", "slave", "unbindable"]]
+    #: the mount propagation of the root file system, with an r of all below it too
+    rootfsPropagation: NotRequired[Literal["private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable"]]
     #: the system calls that the program may make
     seccomp: NotRequired[Seccomp]
     #: kernel parameters to set, such as {"net.ipv4.ip_forward": "1"}
@@ -351,7 +351,7 @@ class Device(TypedDict):
     major: NotRequired[int]
     #: the minor device number
     minor: NotRequired[int]
-    #: the permissions, in decimal: 438 is 0666
+    #: the permissions, in decimal: 438 is 0666; bits of the kind of file are ignored
     fileMode: NotRequired[int]
     #: the owner, an id inside the container
     uid: NotRequired[int]

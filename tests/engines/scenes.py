@@ -8,19 +8,29 @@ import json
 import re
 import signal
 import subprocess
+import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from conformance.containerd import EnvironmentFaultError, end, eventually
 from conformance.image import IMAGE
+from conformance.private_view import EnvironmentFaultError, end, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
-    from conformance.containerd import Containerd, Process, Result
+    from conformance.containerd import Containerd
+    from conformance.private_view import PrivateView, Process
+    from conformance.result import Result
 
-#: Whichever shim, by the name of the runtime below it: ours has it built in, the oracle executes it.
-RUNTIMES = {"ocirun": "io.containerd.ocirun.v2", "runc": "io.containerd.runc.v2"}
+OCIRUN = Path(sys.executable).parent / "ocirun"
+#: Our shim; our command line below the oracle's shim, which executes it as it executes runc; the oracle.
+RUNTIMES = {
+    "ocirun": "io.containerd.ocirun.v2",
+    "cli": "io.containerd.runc.v2",
+    "runc": "io.containerd.runc.v2",
+}
+#: The flags of ctr that choose the program below the shim.
+BELOW = {"cli": ("--runc-binary", str(OCIRUN))}
 #: A program that lives until TERM, and says so.
 PATIENT = ("sh", "-c", 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.02; done')
 
@@ -121,7 +131,7 @@ class Recorder:
     def until(self, ident: str, *topics: str) -> Recorder:
         """Waits until the container had these events; fails the test when it had others."""
         with contextlib.suppress(EnvironmentFaultError):
-            eventually(lambda: len(self.topics(ident)) >= len(topics), "as many events", 3)
+            eventually(lambda: len(self.topics(ident)) >= len(topics), "as many events", 10)
         had = self.topics(ident)
         assert had == [*topics], f"{ident} had the events {', '.join(had)}"
         return self
@@ -139,6 +149,7 @@ class Scene:
         self.containerd = containerd
         self.name = runtime
         self.runtime = RUNTIMES[runtime]
+        self.below = BELOW.get(runtime, ())
         self.ids: list[str] = []
 
     def new_id(self) -> str:
@@ -149,7 +160,7 @@ class Scene:
     def arguments(self, *flags: str, snapshotter: str = "native") -> tuple[str, ...]:
         """``ctr run`` for our runtime: without cpu shares, as no cgroup2 of the host has the controller."""
         common = ("--snapshotter", snapshotter, "--cpu-shares", "0")
-        return ("run", "--runtime", self.runtime, *common, *flags)
+        return ("run", "--runtime", self.runtime, *self.below, *common, *flags)
 
     def run(
         self,
@@ -208,6 +219,8 @@ class Scene:
 
     def clean_up(self) -> None:
         """Removes by force the commands, tasks and containers that the test has left to us."""
+        if not self.containerd.runs:
+            self.containerd.start()
         self.containerd.end_commands()
         containers = self.containerd.ctr("container", "ls", "-q").ok().stdout.split()
         for ident in {*containers} & {*self.ids}:
@@ -218,3 +231,13 @@ class Scene:
 def signalled(name: str) -> int:
     """The exit status after death by a signal."""
     return 128 + signal.Signals[f"SIG{name}"]
+
+
+def fetch(view: PrivateView, url: str) -> str:
+    """What a server answers to a request from inside the view, within 10 s."""
+    script = (
+        "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+    )
+    words = (sys.executable, "-I", "-c", script, url)
+    eventually(lambda: view.run(*words).code == 0, f"{url} answers", 10)
+    return view.run(*words).ok().stdout

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.containerd import TIMEOUT, eventually
-from tests.engines.scenes import signalled
+from conformance.private_view import TIMEOUT, eventually
+from tests.engines.scenes import LINGERING, signalled
 from tests.host.terminals import read_until
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def test_ten_at_once(task: Task) -> None:
             task.id,
             "sh",
             "-c",
-            f"echo {number}; exit {number}",
+            f"{LINGERING}echo {number}; exit {number}",
         )
         for number in range(10)
     ]

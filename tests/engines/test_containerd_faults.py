@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from conformance.containerd import TIMEOUT, end, eventually
 from conformance.image import BUSYBOX, IMAGE
+from conformance.private_view import TIMEOUT, end, eventually
 from tests.engines.leftovers import zygotes
 from tests.engines.scenes import signalled
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.containerd import eventually
+from conformance.private_view import eventually
 from tests.engines.scenes import signalled
 
 if TYPE_CHECKING:

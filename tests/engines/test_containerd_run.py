@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.containerd import TIMEOUT, eventually
-from tests.engines.scenes import signalled
+from conformance.private_view import TIMEOUT, eventually
+from tests.engines.scenes import PATIENT, signalled
 from tests.host.terminals import read_until, set_size
 
 if TYPE_CHECKING:
@@ -132,3 +132,16 @@ def test_twenty_at_once(scene: Scene) -> None:
     started = [scene.popen("sh", "-c", f"echo {number}; exit {number}") for number in range(20)]
     assert [process.wait(2 * TIMEOUT) for process, _ in started] == [*range(20)]
     assert [result.stdout for _, result in started] == [f"{number}\n" for number in range(20)]
+
+
+def test_the_default_profile_filters_the_program_and_what_is_executed_later(scene: Scene) -> None:
+    """containerd's default profile is Docker's."""
+    free = scene.run("unshare", "--user", "true").code
+    assert free == 0, "without a profile it may"
+    task = scene.start(*PATIENT, flags=("--seccomp",)).says("up")
+    told = task.shell("grep Seccomp /proc/1/status /proc/self/status; unshare --user true; echo $?")
+    values = [line.split()[-1] for line in told.ok().stdout.splitlines()]
+    assert values == ["2", "1", "2", "1", "1"]
+    assert "Operation not permitted" in told.stderr
+    task.kill("TERM").ok()
+    assert task.wait().remove() == 3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from conformance.containerd import eventually
+from conformance.private_view import eventually
 from tests.engines.scenes import signalled
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def test_metrics_count_huge_pages(scene: Scene) -> None:
 
 
 def test_the_runtime_introduces_itself(scene: Scene) -> None:
-    done = scene.containerd.ctr("plugins", "inspect-runtime", "--runtime", scene.runtime).ok()
+    done = scene.containerd.ctr("plugins", "inspect-runtime", "--runtime", scene.runtime, *scene.below).ok()
     told = cast("dict[str, object]", json.loads(done.stdout))
     assert told["Name"] == scene.runtime
     features = cast("dict[str, object]", told["Features"])
@@ -123,7 +123,7 @@ def test_the_runtime_introduces_itself(scene: Scene) -> None:
 
 
 def test_its_features_name_the_hooks(scene: Scene) -> None:
-    done = scene.containerd.ctr("plugins", "inspect-runtime", "--runtime", scene.runtime).ok()
+    done = scene.containerd.ctr("plugins", "inspect-runtime", "--runtime", scene.runtime, *scene.below).ok()
     features = cast("dict[str, object]", cast("dict[str, object]", json.loads(done.stdout))["Features"])
     assert "createRuntime" in cast("list[str]", features.get("hooks", []))
 

@@ -66,7 +66,13 @@ class Run:
         report = wire.Report(packet)
         if report.kind == wire.BORN:
             self.pid, self.pidfd = report.value, self.fds.pop()
+        if report.kind == wire.FAILED:  # what has failed waits until nobody looks for the cause any more
+            self.hang_up()
         return report
+
+    def hang_up(self) -> None:
+        """Lets a helper go that told why it failed; what it says last can still be read."""
+        self.control.shutdown(socket.SHUT_WR)
 
     def until(self, kind: int) -> wire.Report:
         """The report of ``kind``; any other but BORN and WARNING before it is an AssertionError."""
@@ -111,21 +117,23 @@ class Run:
 def start(state: Path) -> bytes:
     """Opens the gate as `start` does and gives all that comes out of the proof until its end."""
     proof = os.open(state / "proof", os.O_RDONLY | os.O_NONBLOCK)
-    gate = os.open(state / "gate", os.O_WRONLY | os.O_NONBLOCK)
+    gate = os.open(state / "gate", os.O_RDWR | os.O_NONBLOCK)
     os.write(gate, b"1")
-    os.close(gate)
     poll = select.poll()
     poll.register(proof, select.POLLIN)
     said, until = b"", time.monotonic() + PATIENCE
     while time.monotonic() < until:
         poll.poll(100)
         try:
-            part = os.read(proof, 64)
+            part = os.read(proof, 4096)
         except BlockingIOError:
             continue
         if not part:
             break
         said += part
+        if b"T" in part:  # the last word of a failed execve, after which it waits for us
+            os.write(gate, b"1")
+    os.close(gate)
     os.close(proof)
     return said
 

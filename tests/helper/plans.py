@@ -39,11 +39,13 @@ def stage(place: Place, extra: Sequence[Step] = (), namespaces: int = ALL_NAMESP
     return [
         verb.hide_process(pointer=""),
         verb.open_handshake(directory=str(place.state), gate="gate", proof="proof", pointer=""),
-        verb.open_tree(path=str(place.rootfs), recursive=1, tree="root", pointer="/root/path"),
-        verb.open_device(path="/dev/null", major=1, minor=3, device="null", pointer=""),
+        verb.open_tree(
+            path=str(place.rootfs), recursive=1, shared=0, nofollow=0, tree="root", pointer="/root/path"
+        ),
+        verb.open_device(path="/dev/null", kind=0o020000, major=1, minor=3, device="null", pointer=""),
         verb.open_cgroup(path=str(place.cgroup), cgroup="cgroup", pointer=""),
         *extra,
-        verb.clone_init(namespaces=namespaces, cgroup="cgroup", pointer=""),
+        verb.clone_init(namespaces=namespaces, cgroup="cgroup", sharing=0, pointer=""),
     ]
 
 
@@ -57,17 +59,18 @@ def root() -> list[Step]:
 
 def mount(fstype: str, target: str, *options: str, attributes: int = 0, plain: bool = False) -> Step:
     """A new file system."""
+    given = any(option.startswith("mode=") for option in options)
     return verb.mount(
-        fstype=fstype, source=fstype, target=target, options=options, set=attributes, propagation=0,
-        plain=int(plain), pointer="",
+        fstype=fstype, source=fstype, target=target, flags=0, options=options, set=attributes,
+        propagation=(), plain=int(plain), keep=int(fstype == "tmpfs" and not given), pointer="",
     )  # fmt: skip
 
 
 def attach(tree: str, target: str, *, attributes: int = 0, recursive: int = 0) -> Step:
     """A bind mount."""
     return verb.attach(
-        tree=tree, target=target, set=attributes, clear=0, rset=recursive, rclear=0,
-        propagation=MS_REC | MS_PRIVATE, pointer="",
+        tree=tree, target=target, link=0, set=attributes, clear=0, rset=recursive, rclear=0,
+        propagation=[MS_REC | MS_PRIVATE], pointer="",
     )  # fmt: skip
 
 
@@ -105,8 +108,8 @@ def end(args: Sequence[str], env: Sequence[str] = ("PATH=/bin",), before: Sequen
     return [
         verb.pivot_root(stay=0, pointer=""),
         *before,
-        verb.find_program(name=args[0], search="/bin", pointer="/process/args"),
-        verb.close_descriptors(preserve=0, pointer=""),
+        verb.find_program(name=args[0], search="/bin", uid=0, gid=0, pointer="/process/args"),
+        verb.close_descriptors(preserve=0, gate="gate", proof="proof", pointer=""),
         verb.await_start(gate="gate", proof="proof", pointer=""),
         verb.exec(args=args, env=env, pointer="/process/args"),
     ]
@@ -124,8 +127,17 @@ def full(place: Place, script: str) -> list[Step]:
             place,
             [
                 verb.allow_devices(cgroup="cgroup", program=ALLOW_ALL, pointer=""),
-                verb.open_tree(path=str(place.rootfs / "etc/passwd"), recursive=0, tree="file", pointer=""),
-                verb.open_tree(path=str(place.state), recursive=1, tree="directory", pointer=""),
+                verb.open_tree(
+                    path=str(place.rootfs / "etc/passwd"),
+                    recursive=0,
+                    shared=0,
+                    nofollow=0,
+                    tree="file",
+                    pointer="",
+                ),
+                verb.open_tree(
+                    path=str(place.state), recursive=1, shared=0, nofollow=0, tree="directory", pointer=""
+                ),
             ],
         ),
         verb.join_keyring(name="_ses.helper-test", pointer=""),
@@ -151,9 +163,12 @@ def _identity() -> list[Step]:
         verb.set_readonly(path="/dev/shm", pointer=""),  # noqa: S108
         verb.set_root_readonly(pointer=""),
         verb.set_hostname(name="box", pointer=""),
-        *[verb.readonly_path(path=path, pointer="") for path in ("/proc/sys", "/proc/bus", "/nothing/here")],
         *[
-            verb.mask_path(path=path, null="null", pointer="")
+            verb.readonly_path(path=path, below="", pointer="")
+            for path in ("/proc/sys", "/proc/bus", "/nothing/here")
+        ],
+        *[
+            verb.mask_path(path=path, below="", null="null", pointer="")
             for path in (
                 "/proc/interrupts",
                 "/proc/keys",
@@ -185,12 +200,12 @@ def entering(cgroup: str, args: Sequence[str], before: Sequence[Step] = (), pid:
         verb.open_init(pid=pid, start="", init="init", pointer=""),
         verb.open_cgroup(path=cgroup, cgroup="cgroup", pointer=""),
         verb.join_namespaces(init="init", namespaces=joined, pointer=""),
-        verb.clone_init(namespaces=0, cgroup="cgroup", pointer=""),
+        verb.clone_init(namespaces=0, cgroup="cgroup", sharing=0, pointer=""),
         verb.join_cgroup_namespace(init="init", pointer=""),
         *before,
         verb.new_session(pointer=""),
         verb.enter_cwd(path="/", pointer=""),
-        verb.close_descriptors(preserve=0, pointer=""),
-        verb.find_program(name=args[0], search="/bin", pointer=""),
+        verb.close_descriptors(preserve=0, gate="", proof="", pointer=""),
+        verb.find_program(name=args[0], search="/bin", uid=0, gid=0, pointer=""),
         verb.exec(args=args, env=["PATH=/bin"], pointer=""),
     ]

@@ -30,7 +30,11 @@ def test_kill_and_remove(place: Place, launch: Callable[..., Run]) -> None:
     (place.cgroup / "neighbour").mkdir()
     steps = [
         verb.kill_cgroup(path=str(top), pointer=""),
-        verb.remove_cgroup(path=str(top), parents=3, pointer=""),
+        verb.remove_cgroup(
+            path=str(top),
+            parents=[str(place.cgroup / "a"), str(place.cgroup), str(place.cgroup.parent)],
+            pointer="",
+        ),
     ]
     run = launch(steps)
     run.until(wire.DONE)
@@ -43,7 +47,7 @@ def test_kill_and_remove(place: Place, launch: Callable[..., Run]) -> None:
 def test_a_cgroup_that_is_gone_is_fine(place: Place, launch: Callable[..., Run]) -> None:
     gone = str(place.cgroup / "gone")
     run = launch(
-        [verb.kill_cgroup(path=gone, pointer=""), verb.remove_cgroup(path=gone, parents=0, pointer="")]
+        [verb.kill_cgroup(path=gone, pointer=""), verb.remove_cgroup(path=gone, parents=(), pointer="")]
     )
     run.until(wire.DONE)
 
@@ -53,7 +57,7 @@ def test_a_cgroup_in_use_is_not_removed(place: Place, launch: Callable[..., Run]
     top.mkdir()
     with subprocess.Popen(["sleep", "100"]) as sleeper:
         (top / "cgroup.procs").write_text(str(sleeper.pid))
-        report = launch([verb.remove_cgroup(path=str(top), parents=0, pointer="")]).until(wire.FAILED)
+        report = launch([verb.remove_cgroup(path=str(top), parents=(), pointer="")]).until(wire.FAILED)
         sleeper.kill()
     assert (report.errno, report.operation, report.path) == (errno.EBUSY, "rmdir", str(top))
 

@@ -61,6 +61,8 @@ def _said(run: Run) -> list[bytes]:
     packets: list[bytes] = []
     while packet := run.control.recv(16384):
         packets.append(packet)
+        if packet.startswith(b"T"):
+            run.hang_up()
     return packets
 
 
@@ -91,7 +93,7 @@ def test_a_failed_execve_is_told_with_how_the_file_begins(
     (place.rootfs / "bin/odd").chmod(0o755)
     run = _enter(launch, container, plans.entering(str(place.cgroup), ["odd"]))
     number = errno.ENOENT.to_bytes(4, "little")
-    assert _said(run) == [b"R", b"E" + number, b"#!/no/such\n"]
+    assert _said(run) == [b"R", b"E" + number, b"T#!/no/such\n"]
     assert run.wait() == 127
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from ocirun.executor import wire
 from ocirun.plan import steps as verb
 from tests.helper import plans
 from tests.helper.driver import start
+from tests.host.filters import native
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +37,9 @@ def _failed(run: Run, steps: list[Step], name: str) -> wire.Report:
 
 def test_a_stage_step_fails_before_anything_is_cloned(place: Place, launch: Callable[..., Run]) -> None:
     steps = plans.small(
-        place, "true", opened=[verb.open_tree(path="/no/such", recursive=1, tree="x", pointer="")]
+        place,
+        "true",
+        opened=[verb.open_tree(path="/no/such", recursive=1, shared=0, nofollow=0, tree="x", pointer="")],
     )
     run = launch(steps)
     report = _failed(run, steps, "open_tree")
@@ -45,7 +49,7 @@ def test_a_stage_step_fails_before_anything_is_cloned(place: Place, launch: Call
 
 
 def test_a_device_that_is_another_is_refused(place: Place, launch: Callable[..., Run]) -> None:
-    claim = verb.open_device(path="/dev/zero", major=1, minor=3, device="x", pointer="")
+    claim = verb.open_device(path="/dev/zero", kind=0o020000, major=1, minor=3, device="x", pointer="")
     steps = plans.small(place, "true", opened=[claim])
     report = _failed(launch(steps), steps, "open_device")
     assert (report.errno, report.path) == (errno.ENODEV, "/dev/zero")
@@ -134,11 +138,45 @@ def test_a_program_that_cannot_be_run_is_found_before_create_succeeds(
     (place.rootfs / "bin/private").chmod(0o700)
     find = [
         verb.set_ids(uid=1000, gid=1000, pointer=""),
-        verb.find_program(name=name, search=search, pointer=""),
+        verb.find_program(name=name, search=search, uid=1000, gid=1000, pointer=""),
     ]
     steps = [*plans.stage(place), *plans.root(), *plans.end(["sh"], before=find)]
     report = _failed(launch(steps), steps, "find_program")
     assert (report.errno, report.path) == (number, path)
+
+
+ALLOW = bytes.fromhex("060000000000ff7f")
+
+
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [(b"", 0), (ALLOW[:7], 0), (ALLOW * 4097, 0), (ALLOW * 65537, 0), (bytes(8), 0), (ALLOW, 1 << 20)],
+    ids=["empty", "odd", "long", "65537", "endless", "flags"],
+)
+def test_a_filter_that_is_none_is_refused(
+    place: Place, launch: Callable[..., Run], program: bytes, flags: int
+) -> None:
+    load = verb.load_seccomp(
+        program=program, flags=flags, rules=0, origin="", listener="", pointer="/linux/seccomp"
+    )
+    steps = [*plans.stage(place), *plans.root(), *plans.end(["sh"], before=[load])]
+    report = _failed(launch(steps), steps, "load_seccomp")
+    assert (report.errno, report.operation) == (errno.EINVAL, "seccomp")
+
+
+def test_what_fails_under_a_filter_is_still_told(place: Place, launch: Callable[..., Run]) -> None:
+    """With read, write and exit_group: any other call kills."""
+    words = [(0x20, 0, 0, 0), (0x15, 3, 0, native("read")), (0x15, 2, 0, native("write")),
+             (0x15, 1, 0, native("exit_group")), (0x06, 0, 0, 0x80000000),
+             (0x06, 0, 0, 0x7FFF0000)]  # fmt: skip
+    program = b"".join(struct.pack("=HBBI", *word) for word in words)
+    load = verb.load_seccomp(
+        program=program, flags=0, rules=0, origin="", listener="", pointer="/linux/seccomp"
+    )
+    again = verb.load_seccomp(program=b"", flags=0, rules=0, origin="", listener="", pointer="/linux/seccomp")
+    steps = [*plans.stage(place), *plans.root(), *plans.end(["sh"], before=[load, again])]
+    report = _failed(launch(steps), steps, "load_seccomp")
+    assert report.path == "the program has no length that a filter can have"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +195,7 @@ def test_execve_that_fails_is_told_through_the_proof(
     program.chmod(0o755)
     run = launch([*plans.stage(place), *plans.root(), *plans.end(["broken"])])
     run.until(wire.READY)
-    assert start(place.state) == b"RE" + number.to_bytes(4, "little") + content
+    assert start(place.state) == b"RE" + number.to_bytes(4, "little") + b"T" + content
     assert run.wait() == code
 
 

@@ -78,7 +78,7 @@ def test_a_file_is_mounted_where_a_dangling_link_leads(place: Place, launch: Cal
     (place.rootfs / "etc/resolv.conf").symlink_to("../run/resolv.conf")
     source = place.state / "resolv"
     source.write_text("")
-    opened = verb.open_tree(path=str(source), recursive=1, tree="file", pointer="")
+    opened = verb.open_tree(path=str(source), recursive=1, shared=0, nofollow=0, tree="file", pointer="")
     inside = [plans.attach("file", "/etc/resolv.conf")]
     run = launch(plans.small(place, "true", inside, [opened]))
     run.until(wire.READY)
@@ -98,7 +98,9 @@ def test_a_file_on_a_directory_and_the_other_way_are_refused(
         ("bin/busybox", "/etc", errno.EISDIR),
         ("bin", "/etc/passwd", errno.ENOTDIR),
     ):
-        opened = verb.open_tree(path=str(place.rootfs / source), recursive=1, tree="it", pointer="")
+        opened = verb.open_tree(
+            path=str(place.rootfs / source), recursive=1, shared=0, nofollow=0, tree="it", pointer=""
+        )
         run = launch(plans.small(place, "true", [plans.attach("it", target)], [opened]))
         assert run.until(wire.FAILED).errno == number
         for name in ("gate", "proof"):

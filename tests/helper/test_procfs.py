@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,6 @@ from tests.helper import plans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ocirun.plan.model import Step
     from tests.helper.driver import Run
@@ -119,3 +120,22 @@ def test_a_namespace_is_of_the_kind_it_should_be(
         return
     report = run.until(wire.FAILED)
     assert (report.errno, report.path) == (number, path)
+
+
+def test_a_root_without_rights_has_no_way_into_whoever_begins_a_namespace(launch: Callable[..., Run]) -> None:
+    """It is in the mounts of the host, and root of the host owns its user namespace, with all rights in
+    there: a container that sees its pid could trace it, were it not for the memory of the helper."""
+    run = launch(
+        [
+            verb.hide_process(pointer=""),
+            verb.open_proc(proc="proc", pointer=""),
+            verb.make_mapping(proc="proc", uids="0 0 0\n", gids="0 0 1\n", mapping="mapping", pointer=""),
+        ]
+    )
+    report = wire.Report(run.control.recv(16384))  # it waits, and so does its child
+    assert (report.kind, report.errno, report.path) == (wire.FAILED, errno.EINVAL, "uid_map")
+    (child,) = Path(f"/proc/{run.stage}/task/{run.stage}/children").read_text().split()
+    looking = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "readlink", "-v", f"/proc/{child}/root"]
+    looked = subprocess.run(looking, check=False, capture_output=True, text=True)
+    run.hang_up()
+    assert (looked.stdout, "Permission denied" in looked.stderr) == ("", True)

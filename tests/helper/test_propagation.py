@@ -50,10 +50,14 @@ def test_mounts_stay_inside(shared: Place, launch: Callable[..., Run]) -> None:
         plans.mount("proc", "/proc", plain=True),
     ]
     masks = [
-        verb.mask_path(path="/etc/passwd", null="null", pointer=""),
-        verb.mask_path(path="/bin", null="null", pointer=""),
+        verb.mask_path(path="/etc/passwd", below="", null="null", pointer=""),
+        verb.mask_path(path="/bin", below="", null="null", pointer=""),
     ]
-    opened = [verb.open_tree(path=str(shared.rootfs / "etc"), recursive=1, tree="etc", pointer="")]
+    opened = [
+        verb.open_tree(
+            path=str(shared.rootfs / "etc"), recursive=1, shared=0, nofollow=0, tree="etc", pointer=""
+        )
+    ]
     ended = [step for step in plans.end(["/proc/self/exe"], before=masks) if step.verb != "find_program"]
     run = launch([*plans.stage(shared, opened), *plans.root(), *inside, *ended])
     run.until(wire.READY)

@@ -83,7 +83,7 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "a verb of init before clone_init",
     ),
     "stage after the clone": (_last(_record("hide_process", b"")), "a verb of the stage after clone_init"),
-    "no exec": (lambda plan: _joined(plan, _records(plan)[:-1]), "no exec at the end"),
+    "no exec": (lambda plan: _joined(plan, _records(plan)[:-2]), "no exec at the end"),
     "more after exec": (
         lambda plan: _joined(plan, [*_records(plan), _record("new_session", b"")]),
         "a record after exec",

@@ -39,7 +39,7 @@ def _seeds() -> list[list[Step]]:
             verb.set_groups(groups=range(20), pointer=""),
             verb.exec(args=[], env=["", "a", "ab", "abc", "abcd"], pointer=""),
         ],
-        [verb.kill_cgroup(path="/x", pointer=""), verb.remove_cgroup(path="", parents=0, pointer="")],
+        [verb.kill_cgroup(path="/x", pointer=""), verb.remove_cgroup(path="", parents=(), pointer="")],
         plans.entering("/cgroup", ["true"]),
     ]
 

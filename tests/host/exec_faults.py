@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirun_spec.types import Process
 
-    from ocirun.executor.run import Performer
+    from ocirun.executor.run import Execution, Performer
 
 
 def main(what: str, root: str, container: str, index: str) -> None:
@@ -37,8 +37,10 @@ def main(what: str, root: str, container: str, index: str) -> None:
             sys.exit(0)
         return faults.with_fault(program, int(index), what)
 
-    def with_die(options: execution.ProcessOptions) -> dict[str, Performer]:
-        return {**performers(options), "die": faults._die}
+    def with_die(
+        target: execution.Target, options: execution.ProcessOptions, going: Execution
+    ) -> dict[str, Performer]:
+        return {**performers(target, options, going), "die": faults._die}
 
     setattr(execution, "compile_plan", compiled)  # noqa: B010 - the name is not exported
     setattr(execution, "_performers", with_die)  # noqa: B010

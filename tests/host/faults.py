@@ -1,9 +1,9 @@
 """Creates a container and dies, or lets the helper die, just before one step of the plan (a program of its
 own).
 
-``python -m tests.host.faults count|helper|ocirun ROOT ID BUNDLE INDEX``: the rendezvous of the compiler is
-put in before the record INDEX, and what the host does there is to kill.  ``count`` prints how many records
-there are.
+``python -m tests.host.faults count|helper|ocirun ROOT ID BUNDLE INDEX [MANAGER]``: the rendezvous of the
+compiler is put in before the record INDEX, and what the host does there is to kill.  ``count`` prints how
+many records there are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ocirun.plan import compile as compiling
 from ocirun.plan import steps
 from ocirun.plan.compile import Meeting, Program
 from ocirun.plan.model import Plan, Step
+from ocirun.planner.draft import CGROUPFS
 from ocirun.waiting import Wait, drive
 
 TYPE_CHECKING = False
@@ -52,7 +53,9 @@ def with_fault(program: Program, index: int, victim: str) -> Program:
     return program
 
 
-def main(what: str, root: str, container: str, bundle: str, index: str) -> None:
+def main(
+    what: str, root: str, container: str, bundle: str, index: str, cgroup_manager: str = CGROUPFS
+) -> None:
     """See the module."""
     steps.VERBS["die"] = (0, "host", "s", "")
     performers = creation._performers
@@ -65,13 +68,14 @@ def main(what: str, root: str, container: str, bundle: str, index: str) -> None:
         return with_fault(program, int(index), what)
 
     def with_die(
-        options: creation.CreateOptions, writer: Writer, execution: Execution
+        options: creation.CreateOptions, writer: Writer, execution: Execution, directory: str
     ) -> dict[str, Performer]:
-        return {**performers(options, writer, execution), "die": _die}
+        return {**performers(options, writer, execution, directory), "die": _die}
 
     setattr(creation, "compile_plan", compiled)  # noqa: B010 - the name is not exported
     setattr(creation, "_performers", with_die)  # noqa: B010
-    drive(creation.create(Store(root), container, creation.CreateOptions(bundle, foreground=True)))
+    options = creation.CreateOptions(bundle, foreground=True, cgroup_manager=cgroup_manager)
+    drive(creation.create(Store(root), container, options))
 
 
 if __name__ == "__main__":

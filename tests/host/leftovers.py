@@ -21,10 +21,11 @@ OTHER_PLACES = ("/run/ocirun", "/run/runc", "/run/crun", "/dev/shm", "/dev/mqueu
 #: The parents of containers' cgroups stay, as they are shared: removing one would race with the next create.
 SHARED_CGROUPS = ("/ocirun",)
 OF_RUNTIMES = re.compile("|".join(NAMES))
-#: What new_id makes, in any process.
-ANY_ID = re.compile(r"oh\d+-")
-#: Caches below --root that belong to no container (crun's: the directory it binds over masked directories).
-CACHES = frozenset({".empty-directory", ".cache"})
+#: What new_id makes, or the name of a view whose pid namespace and cgroups end with it, in any process.
+ANY_ID = re.compile(r"o[eh]\d+-")
+#: Caches below --root that belong to no container: ours of filters, and crun's, of those and of the directory
+#: that it binds over masked ones.
+CACHES = frozenset({".empty-directory", ".cache", ".seccomp"})
 #: An exit is not instantaneous: what is gone after this many seconds was not left behind.
 GRACE = 2.0
 
@@ -75,9 +76,9 @@ def settled(before: Traces, scratch: Path, cgroup_mount: Path) -> dict[str, list
 
 def remove(before: Traces, scratch: Path, cgroup_mount: Path) -> None:
     """Removes by all means what is beyond ``before``, so that one bad test does not spoil the next."""
-    for pid in observe.descendants(os.getpid()):
+    for process in set(_processes()) - before.processes:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(int(process.split()[0]), signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         observe.eventually(
             lambda: not take(scratch, cgroup_mount).processes - before.processes, "all are dead", 5

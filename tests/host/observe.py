@@ -49,7 +49,7 @@ def parse_mount(line: str) -> Mount:
     """One line of mountinfo as a Mount."""
     head, _, tail = line.partition(" - ")
     ident, parent, device, root, point, options, *tags = head.split()
-    kind, source, data = tail.split()
+    kind, source, data = tail.split(" ")  # runc gives a file system without a source an empty one
     return Mount(
         ident=int(ident),
         parent=int(parent),

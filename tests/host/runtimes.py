@@ -8,10 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from conformance import result
 from tests.host import observe
 
 if TYPE_CHECKING:
@@ -32,29 +32,10 @@ def new_id() -> str:
     return f"{ID_PREFIX}{next(_numbers)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(result.Result):
     """A command that has returned; a container it has started may still write to its output."""
 
-    command: tuple[str, ...]
-    code: int
-    out: Path
-    err: Path
-
-    @property
-    def stdout(self) -> str:
-        """What has been written to standard output so far."""
-        return self.out.read_text(errors="surrogateescape")
-
-    @property
-    def stderr(self) -> str:
-        """What has been written to standard error so far."""
-        return self.err.read_text(errors="surrogateescape")
-
-    def ok(self) -> Result:
-        """The result itself; fails the test when the exit status is not 0."""
-        assert self.code == 0, f"{' '.join(self.command)}: exit status {self.code}: {self.stderr}"
-        return self
+    __slots__ = ()
 
     def refused(self, *texts: str) -> Result:
         """The result itself; fails the test unless the exit status is 1 and stderr holds all ``texts``."""
@@ -132,6 +113,8 @@ class Runtime:
         self.name = name
         self.program = program
         self.prefix: tuple[str, ...] = ()
+        #: Flags of the program itself, before the command.
+        self.flags: tuple[str, ...] = ()
         self.scratch = scratch
         self.root = scratch / "state"
         self.containers: list[Container] = []
@@ -145,7 +128,7 @@ class Runtime:
 
     def command(self, *args: str) -> list[str]:
         """The whole command line for ``args``."""
-        return [*self.prefix, str(self.program), "--root", str(self.root), *args]
+        return [*self.prefix, str(self.program), "--root", str(self.root), *self.flags, *args]
 
     def file(self, name: str) -> Path:
         """A path for a new file of the test's own, outside what is searched for leftovers."""

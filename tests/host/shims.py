@@ -168,11 +168,13 @@ def the_zygote() -> int:
 
 
 def processes(name: str) -> list[int]:
-    """The living processes below us whose comm begins with ``name``."""
+    """The living processes below us whose comm begins with ``name``, in our own pid namespace."""
     found: list[int] = []
+    ours = Path("/proc/self/ns/pid").stat()
     for pid in sorted(observe.descendants(os.getpid())):
         with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/comm").read_text().startswith(name) and observe.alive(pid):
+            named = Path(f"/proc/{pid}/comm").read_text().startswith(name)
+            if named and observe.alive(pid) and os.path.samestat(Path(f"/proc/{pid}/ns/pid").stat(), ours):
                 found.append(pid)
     return found
 

@@ -86,6 +86,12 @@ def test_a_configured_device_is_made_as_it_says(runtime: Runtime, bundle: Bundle
     assert (found.st_uid, found.st_gid) == (1000, 1001)
 
 
+def test_the_kind_of_file_in_a_mode_is_no_permission(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.device("/dev/mine", "c", 10, 200, stat.S_IFCHR | 0o640)  # Podman writes the host's st_mode
+    found = observe.inside(runtime.running(bundle.sleeping()).pid, "/dev/mine").lstat()
+    assert stat.filemode(found.st_mode) == "crw-r-----"
+
+
 def test_a_block_device_is_made(runtime: Runtime, bundle: Bundle) -> None:
     bundle.device("/dev/disk", "b", 7, 7, 0o600)
     found = observe.inside(runtime.running(bundle.sleeping()).pid, "/dev/disk").lstat()
@@ -96,6 +102,54 @@ def test_a_fifo_is_made(runtime: Runtime, bundle: Bundle) -> None:
     bundle.items("linux", "devices").append({"path": "/dev/queue", "type": "p", "fileMode": 0o622})
     found = observe.inside(runtime.running(bundle.sleeping()).pid, "/dev/queue").lstat()
     assert stat.filemode(found.st_mode) == "prw--w--w-"
+
+
+def test_a_fifo_has_no_numbers_whatever_is_said(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.device("/dev/queue", "p", 12, 34, 0o600)
+    found = observe.inside(runtime.running(bundle.sleeping()).pid, "/dev/queue").lstat()
+    assert (stat.filemode(found.st_mode), found.st_rdev) == ("prw-------", 0)
+
+
+def test_a_device_outside_dev_is_made(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.device("/srv/mine", "c", 10, 200, 0o600)
+    found = observe.inside(runtime.running(bundle.sleeping()).pid, "/srv/mine").lstat()
+    assert (found.st_mode, found.st_rdev) == (stat.S_IFCHR | 0o600, os.makedev(10, 200))
+
+
+def test_a_described_default_device_is_as_described(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.device("/dev/zero", "c", 1, 5, 0o640, uid=0, gid=7)
+    found = observe.inside(runtime.running(bundle.sleeping()).pid, "/dev/zero").lstat()
+    assert (stat.filemode(found.st_mode), found.st_gid) == ("crw-r-----", 7)
+
+
+@pytest.mark.parametrize("there", ["file", "other device", "link"])
+def test_a_file_that_is_not_the_device_is_an_error(runtime: Runtime, bundle: Bundle, there: str) -> None:
+    place = bundle.directory("srv").rootfs / "srv/mine"
+    if there == "file":
+        place.write_text("kept")
+    elif there == "link":
+        place.symlink_to("elsewhere")
+    else:
+        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(10, 201))
+    before = place.lstat()
+    bundle.device("/srv/mine", "c", 10, 200, 0o600)
+    runtime.attempt(bundle.sleeping()).refused("/srv/mine")
+    assert place.lstat() == before
+
+
+def test_a_device_that_is_there_and_matches_is_kept(runtime: Runtime, bundle: Bundle) -> None:
+    place = bundle.directory("srv").rootfs / "srv/mine"
+    os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(10, 200))
+    bundle.device("/srv/mine", "c", 10, 200, 0o600)
+    found = observe.inside(runtime.running(bundle.sleeping()).pid, "/srv/mine").lstat()
+    assert (found.st_ino, found.st_rdev) == (place.lstat().st_ino, os.makedev(10, 200))
+
+
+def test_a_device_in_a_user_namespace_is_the_hosts(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mapped(100000, 65536).device("/dev/fuse", "c", 10, 229, 0o666)
+    container = runtime.running(bundle.sleeping())
+    assert observe.mount_at(container.pid, "/dev/fuse").point == "/dev/fuse"
+    assert observe.inside(container.pid, "/dev/fuse").lstat().st_rdev == os.makedev(10, 229)
 
 
 def with_other(bundle: Bundle) -> Bundle:

@@ -80,13 +80,18 @@ def test_a_pid_file_that_cannot_be_written_ends_the_process(ocirun: Runtime, bun
     container = ocirun.running(bundle.sleeping())
     result = execute(container, "sleep", "1000", flags=("-d", "--pid-file", "/nosuch/pid"))
     assert result.code == 255
-    assert "write the pid file /nosuch/pid: ENOENT" in result.stderr
+    assert "write the pid file /nosuch/pid: no such file or directory (ENOENT)" in result.stderr
     assert execs.members_of(container) == {container.pid}
 
 
 def test_a_missing_working_directory(runtime: Runtime, container: Container) -> None:
     result = execute(container, "pwd", flags=("--cwd", "/nosuch"))
-    _refused(result, runtime, "enter cwd /nosuch: ENOENT", "does not exist in the image")
+    _refused(
+        result,
+        runtime,
+        "enter cwd /nosuch: openat2 /nosuch: no such file or directory (ENOENT)",
+        "does not exist in the image",
+    )
 
 
 def test_a_container_that_stopped(runtime: Runtime, container: Container) -> None:
@@ -123,8 +128,9 @@ def test_a_paused_container(ocirun: Runtime, bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (("--cgroup", "sub"), "--cgroup is built only for /"),
-        (("--apparmor", "x"), "--apparmor is not built yet"),
+        (("--cgroup", "../other"), "is not a sub cgroup path"),
+        (("--cgroup", "memory:sub"), "one tree for all controllers"),
+        (("--apparmor", "x"), "this host has no AppArmor"),
         (("--process-label", "x"), "--process-label is not built yet"),
         (("--env", "NAME"), "--env NAME: must have the form NAME=VALUE"),
         (("--cwd", "tmp"), "--cwd tmp: must be an absolute path"),
@@ -143,6 +149,37 @@ def test_flags_that_cannot_be_obeyed(
     assert text in result.stderr
 
 
+def test_a_process_may_come_through_a_pipe(runtime: Runtime, bundle: Bundle) -> None:
+    container = runtime.running(bundle.sleeping())
+    for path in ("/dev/stdin", "/proc/self/fd/0"):
+        inside, outside = os.pipe()
+        with os.fdopen(inside, "rb") as source, os.fdopen(outside, "wb") as sink:
+            sink.write(execs.process(container, "echo", "piped").read_bytes())
+            sink.close()
+            done = runtime.call("exec", "--process", path, container.id, stdin=source)
+        assert (done.code, done.stdout) == (0, "piped\n")
+
+
+def test_hints_are_about_what_the_caller_gave(ocirun: Runtime, bundle: Bundle) -> None:
+    container = ocirun.running(bundle.sleeping())
+    missing = execute(container, flags=("--process", "/nonexist"))
+    limits = ocirun.call("update", "--resources", "/nonexist", container.id)
+    for told in (missing.stderr, limits.stderr):
+        assert "/nonexist" in told
+        assert "on the host, not in the container" in told
+        assert "bundle" not in told
+    empty = execute(container, "")
+    assert (empty.code, "COMMAND must name a program" in empty.stderr) == (255, True)
+    unknown = execute(container, "true", flags=("--cap", "CAP_FOO"))
+    assert unknown.code == 0
+    assert unknown.stderr.count("CAP_FOO") == 1
+    assert 'warning: exec --cap: "CAP_FOO": is no capability' in unknown.stderr
+    for told in (empty.stderr, unknown.stderr):
+        assert "config.json" not in told
+    number = execute(container, "true", flags=("--preserve-fds", "99999999999"))
+    assert "is not a number from 0 to 999999999" in number.stderr
+
+
 def test_every_fault_of_a_process_file_is_told_with_its_place(ocirun: Runtime, bundle: Bundle) -> None:
     container = ocirun.running(bundle.sleeping())
     path = ocirun.file("process")
@@ -155,11 +192,11 @@ def test_every_fault_of_a_process_file_is_told_with_its_place(ocirun: Runtime, b
 
 def test_a_member_that_is_not_built_is_told_with_its_place(ocirun: Runtime, bundle: Bundle) -> None:
     container = ocirun.running(bundle.sleeping())
-    path = execs.process(container, "true", apparmorProfile="x")
+    path = execs.process(container, "true", selinuxLabel="x")
     result = execute(container, flags=("--process", str(path)))
     assert result.code == 255
     assert f"{path}:1:" in result.stderr
-    assert "/apparmorProfile" in result.stderr
+    assert "/selinuxLabel" in result.stderr
 
 
 def test_a_step_that_fails_names_the_place_in_the_process_file(ocirun: Runtime, bundle: Bundle) -> None:

@@ -75,7 +75,7 @@ def test_they_run_in_order_with_the_state_and_their_own_environment(
     container.wait()
     container.delete().ok()
     assert order.read_text().split() == [*created, "poststop0", "poststop1"]
-    statuses = ("creating", "creating", "running", "stopped")
+    statuses = ("created", "created", "running", "stopped")
     for kind, status in zip(KINDS, statuses, strict=True):
         state = read_state(log, f"{kind}1")
         assert (state["id"], state["status"], state["bundle"]) == (container.id, status, str(bundle.path))
@@ -146,6 +146,26 @@ def test_the_error_names_the_hook_and_what_it_printed(ocirun: Runtime, bundle: B
     done.refused("error running createRuntime hook #1: /bin/sh as 'sh -c ", "killed by signal 15", "sorry")
     assert "config.json:" in done.stderr
     assert "out\n" not in done.stderr, "only the end of what it printed is told"
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
+def test_what_it_printed_does_not_steer_the_terminal(ocirun: Runtime, bundle: Bundle, kind: str) -> None:
+    add_hook(bundle.sleeping(), kind, "yes | head -c 9000; printf '\\033[2J\\000'; exit 3")
+    done = ocirun.attempt(bundle)
+    done.refused("it printed: y\n", r"\x1b[2J")
+    assert not set("\0\x1b") & set(done.stderr)
+    assert done.stderr.count("y\n") < 20
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
+def test_words_that_are_nothing_but_nuls_do_not_vanish(ocirun: Runtime, bundle: Bundle, kind: str) -> None:
+    add_hook(bundle.sleeping(), kind, "printf '\\000\\000'; exit 3")
+    ocirun.attempt(bundle).refused("it printed: ")
+
+
+def test_nobody_waits_for_what_prints_on_in_the_background(ocirun: Runtime, bundle: Bundle) -> None:
+    add_hook(bundle.sleeping(), "createRuntime", "echo y; yes & yes & yes & exit 3")
+    ocirun.attempt(bundle).refused("exit status 3; it printed: y")
 
 
 def test_a_hook_that_does_not_exist(runtime: Runtime, bundle: Bundle) -> None:
@@ -272,3 +292,25 @@ def test_an_interrupted_hook_is_killed_and_reaped() -> None:
     with pytest.raises(Interrupted):
         drive(hooks.run_hook("prestart", 0, _hook("sleep 1234 & wait"), STATE), waiter)
     observe.eventually(lambda: not _sleeping("1234"), "its child is gone")
+
+
+def test_a_container_whose_hooks_of_create_run_is_being_created(
+    ocirun: Runtime, bundle: Bundle, scratch: Path
+) -> None:
+    """Before its root is there, an exec would be in that of the host."""
+    begun, gate = scratch / "begun", scratch / "gate"
+    os.mkfifo(gate)
+    add_hook(bundle.sleeping(), "createRuntime", f": > {begun}; read line < {gate}")
+    ident = new_id()
+    process, _ = ocirun.popen("create", "--bundle", str(bundle.write().path), ident)
+    try:
+        observe.eventually(begun.exists, "the hook runs")
+        assert json.loads(ocirun.call("state", ident).ok().stdout)["status"] == "creating"
+        refused = ocirun.call("exec", ident, "true")
+        assert (refused.code, "still being created" in refused.stderr) == (255, True)
+    finally:
+        gate.write_text("go on\n")
+        assert process.wait(20) == 0
+    assert json.loads(ocirun.call("state", ident).ok().stdout)["status"] == "created"
+    assert ocirun.call("exec", ident, "true").code == 0
+    ocirun.call("delete", "--force", ident).ok()

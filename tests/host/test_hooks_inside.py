@@ -51,7 +51,7 @@ def test_create_container_hooks_run_in_the_namespaces_of_the_container_before_th
     assert (scratch / "log.order").read_text().split() == ["createRuntime", "one", "two"]
     assert (scratch / "log.ns").read_text().split() == namespaces(container.pid)
     state = read_state(scratch / "log.state")
-    assert (state["id"], state["status"], state["bundle"]) == (container.id, "creating", str(bundle.path))
+    assert (state["id"], state["status"], state["bundle"]) == (container.id, "created", str(bundle.path))
     assert state["annotations"] == {"a": "b"}
 
 

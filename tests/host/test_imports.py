@@ -22,15 +22,16 @@ PYTHON = (sys.executable, "-I", "-S", "-X", "utf8", "-X", "importtime")
 MARK = "import time:"
 
 
-def _imported(stderr: str) -> set[str]:
+def imported(stderr: str) -> set[str]:
+    """The modules that a command run by PYTHON has told of."""
     lines = [line for line in stderr.splitlines() if line.startswith(MARK)]
     return {line.rpartition("|")[2].strip() for line in lines} - {"imported package"}
 
 
-def _bare() -> set[str]:
+def bare() -> set[str]:
     """What the interpreter imports for itself."""
     done = subprocess.run((*PYTHON, "-c", "pass"), capture_output=True, text=True, check=True)
-    return _imported(done.stderr)
+    return imported(done.stderr)
 
 
 def _commands(ocirun: Runtime, bundle: Bundle) -> dict[str, Result]:
@@ -64,6 +65,6 @@ def _check(name: str, found: set[str]) -> None:
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the lists are those of Python 3.11")
 def test_each_hot_command_imports_what_its_list_names(ocirun: Runtime, bundle: Bundle) -> None:
     ocirun.prefix, ocirun.program = PYTHON, REPOSITORY / "ocirun" / "boot.py"
-    bare = _bare()
+    python = bare()
     for name, result in _commands(ocirun, bundle).items():
-        _check(name, _imported(result.ok().stderr) - bare)
+        _check(name, imported(result.ok().stderr) - python)

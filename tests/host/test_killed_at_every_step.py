@@ -28,11 +28,13 @@ def _create(
 
 def _full(bundle: Bundle, *, terminal: bool) -> Bundle:
     """A bundle whose plan has a step of every kind, those of the terminal only where it is wanted: there with
-    namespaces of users and time as well."""
+    namespaces of users and time, and with mapped mounts, as well."""
     bundle.put(terminal, "process", "terminal").put("example.org", "domainname")
     bundle.put(100, "process", "oomScoreAdj").put({"net.ipv4.ip_forward": "1"}, "linux", "sysctl")
     if terminal:
         bundle.mapped(100000, 65536).items("linux", "namespaces").append({"type": "time"})
+        bundle.bind("shared", "/mnt/mapped", "idmap", "src-nofollow")
+        bundle.mount("/mnt/made", "tmpfs", "tmpfs", "idmap=uids=@0-0-9;gids=@0-0-9")
     (bundle.path / "shared").mkdir()
     return bundle.sleeping().bind("shared", "/mnt/shared", "ro").user(1000, 1000, 5, umask=0o27).cwd("/made")
 

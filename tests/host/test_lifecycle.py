@@ -53,6 +53,29 @@ def test_the_status_is_stopped_once_the_process_is_reaped(runtime: Runtime, bund
     assert state(runtime, container.id)["status"] == "stopped"
 
 
+@pytest.mark.parametrize("runtime", ["ocirun", "crun"], indirect=True)
+def test_without_a_process_a_container_is_created_entered_and_never_started(
+    runtime: Runtime, bundle: Bundle
+) -> None:
+    """Create needs none, start does (runtime.md#start).  runc refuses the create."""
+    container = runtime.create(bundle.drop("process"))
+    assert observe.status(container.pid)["CapEff"] == observe.status(container.pid)["CapBnd"] == "0" * 16
+    for _ in range(2):
+        runtime.call("start", container.id).refused(
+            "config.json:1:1 /process: must be there for a start: without it there is no program "
+            "(add it and create the container anew)"
+        )
+        assert state(runtime, container.id)["status"] == "created"
+    assert runtime.call("exec", container.id, "/bin/hostname").ok().stdout == "runc\n"
+    container.delete("--force").ok()
+
+
+@pytest.mark.parametrize("runtime", ["ocirun"], indirect=True)
+def test_a_run_without_a_process_is_refused_before_anything_is_made(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.put([{"path": "/bin/false"}], "hooks", "createRuntime")
+    runtime.run(bundle.drop("process")).refused("/process: must be there for a start")
+
+
 def test_the_state_has_the_members_of_the_specification(runtime: Runtime, bundle: Bundle) -> None:
     bundle.put({"org.example.key": "value"}, "annotations")
     container = runtime.running(bundle.sleeping())

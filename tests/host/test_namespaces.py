@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +40,12 @@ def test_a_namespace_that_is_not_listed_is_inherited(
         bundle.without_mount("/dev/mqueue")
     container = runtime.running(bundle)
     assert observe.namespace(container.pid, FILES[kind]) == own_namespaces[FILES[kind]]
+
+
+def test_a_container_needs_a_mount_namespace_of_its_own(ocirun: Runtime, bundle: Bundle) -> None:
+    done = ocirun.run(bundle.without_namespace("mount").args("true"))
+    done.refused("/linux/namespaces", "must list a mount namespace")
+    assert str(bundle.path) not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.mark.parametrize("kind", ["pid", "network", "ipc", "uts", "cgroup"])

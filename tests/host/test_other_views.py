@@ -66,7 +66,7 @@ def test_strangers_in_a_child_of_the_configured_cgroup_are_spared(
     (parent / "child").mkdir(parents=True)
     with subprocess.Popen(("sleep", "1000")) as stranger:
         (parent / "child" / "cgroup.procs").write_text(str(stranger.pid))
-        ocirun.attempt(bundle.put(f"/{parent.name}", "linux", "cgroupsPath")).refused("has processes already")
+        ocirun.attempt(bundle.put(f"/{parent.name}", "linux", "cgroupsPath")).refused("is not empty")
         assert stranger.poll() is None
         stranger.kill()
     observe.eventually(lambda: "populated 0" in (parent / "cgroup.events").read_text(), "it is empty")

@@ -45,6 +45,16 @@ def test_several_directories_are_masked(runtime: Runtime, bundle: Bundle) -> Non
     assert runtime.run(bundle.sh("cat /one/* /two/* /three/* 2>/dev/null; echo end")).ok().stdout == "end\n"
 
 
+def test_one_directory_hides_all_of_them(runtime: Runtime, bundle: Bundle) -> None:
+    """A file system for each would be made and torn down with every container."""
+    paths = [f"/secrets/{number}" for number in range(20)]
+    for path in paths:
+        bundle.directory(path)
+    pid = runtime.running(bundle.put([*paths], "linux", "maskedPaths").sleeping()).pid
+    devices = {mount.device for mount in observe.mounts(pid) if mount.point in paths}
+    assert len(devices) == 1
+
+
 @pytest.mark.parametrize("path", MASKED_PATHS)
 def test_a_default_masked_path_tells_nothing(runtime: Runtime, bundle: Bundle, path: str) -> None:
     script = f"if [ -d {path} ]; then ls -A {path}; elif [ -e {path} ]; then cat {path}; fi"

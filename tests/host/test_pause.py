@@ -63,7 +63,7 @@ def test_what_is_refused_to_and_of_a_paused_container(ocirun: Runtime, bundle: B
     container = ocirun.running(bundle.sleeping())
     ocirun.call("resume", container.id).refused("container not paused")
     ocirun.call("pause", container.id).ok()
-    ocirun.call("pause", container.id).refused("container not running")
+    ocirun.call("pause", container.id).refused("container not running", "paused already: `ocirun resume")
     ocirun.call("start", container.id).refused("cannot start a container in the paused state")
     ocirun.call("delete", container.id).refused("that is not stopped: paused")
     assert "cannot exec in a paused container" in ocirun.call("exec", container.id, "true").stderr

@@ -98,7 +98,7 @@ def test_update_by_file_changes_a_container_that_had_no_limit(
 def test_update_finds_every_fault_first(
     ocirun: Runtime, bundle: Bundle, scratch: Path, value: Json, texts: tuple[str, ...]
 ) -> None:
-    container = ocirun.create(bundle.sleeping())
+    container = ocirun.create(_limited(bundle.sleeping(), 3))
     before = execs.cgroup_file(container, "hugetlb.2MB.max").read_text()
     if isinstance(value, dict):
         value["hugepageLimits"] = [{"pageSize": "2MB", "limit": PAGE}]
@@ -112,7 +112,7 @@ def test_update_finds_every_fault_first(
         ((), "no limit is named"),
         (("--memory", "12q"), "not a whole number"),
         (("--cpu-share", "1k"), "not a whole number"),
-        (("--kernel-memory", "1"), "--kernel-memory is not built yet"),
+        (("--l3-cache-schema", "L3:0=f"), "--l3-cache-schema is not built yet"),
         (("--pids-limit", "5", "-r", "-"), "beside --resources"),
         (("-r", "/nowhere"), "/nowhere"),
     ],

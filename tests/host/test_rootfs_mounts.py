@@ -102,11 +102,15 @@ def _layers(bundle: Bundle, count: int, name: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", ["plain", LONG])
-def test_an_overlay_gives_its_layers_and_keeps_what_is_written(made: Made, moved: Bundle, name: str) -> None:
+@pytest.mark.parametrize("above", ["", f"{'u' * 200}/{'v' * 200}"])
+def test_an_overlay_gives_its_layers_and_keeps_what_is_written(
+    made: Made, moved: Bundle, name: str, above: str
+) -> None:
+    """What does not fit into one value, and is no list of layers, goes to mount(2)."""
     layers = _layers(moved, 3, name)
-    upper, work = moved.path / "upper", moved.path / "work"
-    upper.mkdir()
-    work.mkdir()
+    upper, work = moved.path / above / "upper", moved.path / above / "work"
+    upper.mkdir(parents=True)
+    work.mkdir(parents=True)
     lower = ":".join(_escaped(layer) for layer in layers)
     options = ["index=off", f"workdir={work}", f"upperdir={upper}", f"lowerdir={lower}"]
     inside = Inside(made, moved, RootMount("overlay", "overlay", "", options))
@@ -152,9 +156,12 @@ def test_further_mounts_lie_below_the_root_and_under_those_of_the_config(
 @pytest.mark.parametrize(
     ("mounts", "told"),
     [
-        ([RootMount("bind", "/not/there", "", ["rbind"])], "open tree /not/there and below: ENOENT"),
+        (
+            [RootMount("bind", "/not/there", "", ["rbind"])],
+            "open_tree /not/there: no such file or directory (ENOENT)",
+        ),
         ([RootMount("overlay", "overlay", "", ["lowerdir=/not/there"])], "open filesystem overlay"),
-        ([RootMount("nonsense", "x", "")], "open filesystem nonsense of x: ENODEV"),
+        ([RootMount("nonsense", "x", "")], "fsopen x: nonsense: no such device (ENODEV)"),
         ([RootMount("tmpfs", "tmpfs", "", ["nonsense=1"])], "open filesystem tmpfs"),
         ([RootMount("bind", "/etc/hostname", "", ["bind"])], "the root file system must be a directory"),
         (

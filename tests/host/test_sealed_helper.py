@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests import launchers
 from tests.host import observe
 from tests.host.bundles import Bundle
 from tests.host.runtimes import Runtime, new_id
@@ -56,7 +59,23 @@ def test_a_helper_of_another_build_is_refused(tmp_path: Path) -> None:
 
     other = tmp_path / "helper"
     other.write_bytes(b"\x7fELF of some other build")
-    with pytest.raises(HelperError, match="not the one this ocirun was built with"):
+    with pytest.raises(HelperError, match="not the one this ocirun was built with") as caught:
         open_helper(str(other))
+    assert caught.value.code == "helper-protocol"
     with pytest.raises(HelperError, match="ENOENT"):
         open_helper(str(tmp_path / "missing"))
+
+
+def test_nothing_is_made_where_the_helper_is_missing(ocirun: Runtime, bundle: Bundle, scratch: Path) -> None:
+    """It takes the helper to undo what was made before it was missed."""
+    for package in ("ocirun", "spec"):
+        ignored = shutil.ignore_patterns("ocirun-helper", "__pycache__")
+        shutil.copytree(launchers.REPOSITORY / package, scratch / "copy" / package, ignore=ignored)
+    boot = (sys.executable, "-I", "-S", "-B", "-X", "utf8", scratch / "copy/ocirun/boot.py")
+    words = ("--root", ocirun.root, "create", "--bundle", bundle.write().path, new_id())
+    done = subprocess.run(
+        [*boot, *words], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 1
+    assert "open the helper: no such file or directory (ENOENT)" in done.stderr
+    assert not ocirun.root.exists() or os.listdir(ocirun.root) == []

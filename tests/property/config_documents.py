@@ -39,11 +39,12 @@ def changed(draw: st.DrawFn) -> Json:
     """A sound document with up to three changes: a value replaced, a member taken out, or one put in."""
     document = copy.deepcopy(draw(sound()))
     for _ in range(draw(st.integers(1, 3))):
-        document = _change(draw, document)
+        document = change(draw, document)
     return document
 
 
-def _change(draw: st.DrawFn, document: Json) -> Json:
+def change(draw: st.DrawFn, document: Json) -> Json:
+    """``document`` with one change: a value replaced, a member taken out, or one put in."""
     pointer = draw(st.sampled_from(pointers(document)))
     if not pointer:
         return copy.deepcopy(draw(st.sampled_from(ODD))) if draw(st.booleans()) else document

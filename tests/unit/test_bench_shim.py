@@ -6,8 +6,7 @@ import json
 import os
 import time
 
-import pytest
-
+from conformance import figures
 from conformance.bench_shim import memory, report
 from conformance.bench_shim.candidates import BAR, NAMES, OURS
 from conformance.bench_shim.driver import whole
@@ -33,32 +32,12 @@ def test_every_bar_is_reached() -> None:
     assert [bar for bar, reached in report.bars(sections) if not reached] == []
 
 
-@pytest.mark.parametrize(
-    ("samples", "median", "low", "high"),
-    [([3.0], 3, 3, 3), ([1.0, 2.0, 3.0], 2, 1.5, 2.5), ([5.0, 1.0, 4.0, 2.0, 3.0], 3, 2, 4)],
-)
-def test_a_summary_is_median_and_quartiles(
-    samples: list[float], median: float, low: float, high: float
-) -> None:
-    assert report.summary(samples) == {"median": median, "low": low, "high": high}
-
-
 def test_a_bar_that_is_missed_is_told() -> None:
-    figures = report.summaries({OURS: {"whole": [6.0]}, BAR: {"whole": [10.0]}})
-    idle = report.summaries({OURS: {"PSS, kB": [1.0]}, BAR: {"PSS, kB": [10.0]}})
-    events = report.summaries({OURS: {"lost": [1.0]}, BAR: {"lost": [4.0]}})
-    told = report.bars({"steps": figures, "memory": idle, "events": events})
+    steps = figures.summaries({OURS: {"whole": [6.0]}, BAR: {"whole": [10.0]}})
+    idle = figures.summaries({OURS: {"PSS, kB": [1.0]}, BAR: {"PSS, kB": [10.0]}})
+    events = figures.summaries({OURS: {"lost": [1.0]}, BAR: {"lost": [4.0]}})
+    told = report.bars({"steps": steps, "memory": idle, "events": events})
     assert [reached for _, reached in told] == [False, True, False]
-
-
-def test_a_table_has_the_ratios_to_the_others() -> None:
-    figures = report.summaries({OURS: {"a": [1.0], "b": [2.0]}, BAR: {"a": [4.0], "b": [0.0]}})
-    assert report.table(figures)[2:] == ["| a | 1 | 4 | 0.25 |", "| b | 2 | 0 | - |"]
-
-
-def test_a_cell_has_the_quartiles_where_they_differ() -> None:
-    figures = report.summaries({OURS: {"a": [1.0, 2.0, 3.0], "b": [12345.6]}})
-    assert report.table(figures)[2:] == ["| a | 2.0 (1.5-2.5) |", "| b | 12346 |"]
 
 
 def test_the_whole_is_without_exec() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posix
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from ocirun.cli.commands_list import as_json, as_table
 from ocirun.cli.commands_spec import default_config
 from ocirun.cli.main import execute
 from ocirun.cli.parse import Invocation, parse
-from ocirun.cli.where import bundle_of, store_of
+from ocirun.cli.where import bundle_of, manager_of, store_of
 from ocirun.errors import UsageError
 from ocirun.journal import Journal
 from ocirun.lifecycle.process import pid_namespace
@@ -170,7 +171,7 @@ def test_the_rootless_one_is_that_of_runc(tmp_path: Path) -> None:
 
 def test_spec_says_why_it_cannot_write(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert execute(["spec", "-b", str(tmp_path / "none")]) == 1
-    assert "none/config.json: No such file or directory" in capfd.readouterr().err
+    assert "none/config.json: no such file or directory (ENOENT)" in capfd.readouterr().err
 
 
 def test_the_default_is_that_of_runc_in_every_byte_but_its_name_and_version(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_the_default_is_that_of_runc_in_every_byte_but_its_name_and_version(tmp_
 def test_the_root_of_all_state_follows_flag_user_and_environment(
     line: str, euid: int, runtime: str, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: euid)
+    monkeypatch.setattr(posix, "geteuid", lambda: euid)
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     assert store_of(invocation(line)).root == root
 
@@ -330,7 +331,7 @@ def test_validate_prints_what_it_finds_and_a_fault_reaches_the_log(
     def main_validate(_bundle: str, form: str) -> tuple[int, str]:
         return status, f"{form}\n"
 
-    monkeypatch.setitem(sys.modules, "ocirun.cli.full", SimpleNamespace(full_interpreter=lambda: None))
+    monkeypatch.setitem(sys.modules, "ocirun.full", SimpleNamespace(full_interpreter=lambda: None))
     monkeypatch.setattr("ocirun.cli.validate.main_validate", main_validate)
     log = tmp_path / "log"
     assert execute(["--log", str(log), "validate", "-b", "/b", "--format", "json"]) == status
@@ -338,3 +339,25 @@ def test_validate_prints_what_it_finds_and_a_fault_reaches_the_log(
     assert [json.loads(line)["msg"] for line in log.read_text().splitlines()] == [
         "/b/config.json has faults"
     ] * status
+
+
+@pytest.mark.parametrize(
+    ("line", "manager"),
+    [
+        ("create x", "cgroupfs"),
+        ("--systemd-cgroup create x", "systemd"),
+        ("--cgroup-manager systemd create x", "systemd"),
+        ("--cgroup-manager systemd --systemd-cgroup create x", "systemd"),
+        ("--systemd-cgroup=false create x", "cgroupfs"),
+        ("--cgroup-manager disabled create x", "disabled"),
+        ("--cgroup-manager disabled --systemd-cgroup=false create x", "disabled"),
+    ],
+)
+def test_who_makes_the_cgroup(line: str, manager: str) -> None:
+    assert manager_of(invocation(line)) == manager
+
+
+@pytest.mark.parametrize("other", ["cgroupfs", "disabled"])
+def test_two_who_make_the_cgroup_contradict_one_another(other: str) -> None:
+    with pytest.raises(UsageError, match=f"--systemd-cgroup beside --cgroup-manager {other}"):
+        manager_of(invocation(f"--systemd-cgroup --cgroup-manager {other} create x"))

@@ -29,7 +29,7 @@ def parsed(*words: str) -> Invocation:
 def target() -> Target:
     entries = Journal()
     entries.traces.append(Trace(1, "remove_cgroup", ("/sys/fs/cgroup", "/ocirun/c", 1)))
-    return Target("c", cases.config(), entries)
+    return Target("c", cases.config(), entries, "/run/ocirun")
 
 
 def adapted(*words: str) -> Process:
@@ -87,7 +87,8 @@ def test_an_added_capability_is_ambient_only_where_it_was_inheritable() -> None:
     "words",
     [
         ["c"],
-        ["--cgroup", "x", "c", "true"],
+        ["--cgroup", "x/../..", "c", "true"],
+        ["--cgroup", "cpu:/x", "c", "true"],
         ["-p", "f", "c", "true"],
         ["-p", "f", "-t", "c"],
         ["-p", "f", "-u0", "c"],

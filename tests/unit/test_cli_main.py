@@ -152,7 +152,7 @@ def test_a_log_that_cannot_be_opened_is_an_error_before_anything_happens(
 ) -> None:
     failing(monkeypatch, AssertionError("the command was carried out"))
     assert execute(["--log", str(tmp_path / "no/such"), "state", "x"]) == 1
-    assert capfd.readouterr().err.endswith("no/such: No such file or directory\n")
+    assert capfd.readouterr().err.endswith("no/such: no such file or directory (ENOENT)\n")
 
 
 def test_a_full_disk_under_the_log_does_not_hide_the_error(
@@ -177,6 +177,16 @@ def test_an_unexpected_exception_is_reported_without_a_traceback(
     assert entry["msg"] == "internal error: TypeError: what is this; please report"
     assert entry["code"] == "internal"
     assert str(entry["hint"]).startswith(f"at {__file__}:")
+
+
+def test_no_memory_is_no_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, MemoryError())
+    assert execute(["state", "x"]) == 1
+    shown = capfd.readouterr().err
+    assert shown.startswith("ocirun: cannot allocate memory (ENOMEM) (")
+    assert "RLIMIT_AS" in shown
 
 
 def test_debug_shows_the_traceback_of_an_unexpected_exception(
@@ -263,7 +273,7 @@ def test_a_full_standard_output_says_so() -> None:
         os.close(full)
     assert (done.returncode, done.stderr) == (
         1,
-        "ocirun: cannot write to descriptor 1: No space left on device\n",
+        "ocirun: cannot write to descriptor 1: no space left on device (ENOSPC)\n",
     )
 
 

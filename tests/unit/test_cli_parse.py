@@ -6,10 +6,10 @@ import importlib
 
 import pytest
 
-from ocirun.cli.nearest import distance, nearest
 from ocirun.cli.parse import Invocation, parse
 from ocirun.cli.table import COMMANDS, GLOBAL, find
 from ocirun.errors import UsageError
+from ocirun.nearest import distance, nearest
 
 
 def parsed(line: str) -> Invocation:
@@ -99,15 +99,16 @@ def test_help_wins_over_missing_arguments() -> None:
         ("list --", ""),
         ("create x -b", "create: --bundle needs a value: --bundle, -b DIR"),
         ("list -f xml", "list: --format: 'xml' is not one of table, json"),
-        ("create --preserve-fds two x", "'two' is not a number from 0 upward"),
-        ("create --preserve-fds=-1 x", "'-1' is not a number from 0 upward"),
+        ("create --preserve-fds two x", "'two' is not a number from 0 to 999999999"),
+        ("create --preserve-fds=-1 x", "'-1' is not a number from 0 to 999999999"),
+        ("create --preserve-fds 99999999999 x", "'99999999999' is not a number from 0 to 999999999"),
         ("delete --force=maybe x", "--force is a switch: true or false, not 'maybe'"),
         ("state", "state: ID is missing: ocirun state [flags] ID"),
         ("state x y", "too many arguments: 'y'"),
         ("kill x TERM y", "too many arguments: 'y'"),
-        ("--systemd-cgroup list", "--systemd-cgroup is not built yet"),
-        ("--rootless=true list", "--rootless true is not built yet"),
-        ("exec --apparmor p x sh", "exec: --apparmor is not built yet"),
+        ("--cgroup-manager none list", "'none' is not one of cgroupfs, systemd, disabled"),
+        ("--rootless=perhaps list", "'perhaps' is not one of auto, false, true"),
+        ("exec --process-label p x sh", "exec: --process-label is not built yet"),
     ],
 )
 def test_a_fault_says_what_is_wrong_and_what_may_be_meant(line: str, words: str) -> None:
@@ -118,7 +119,7 @@ def test_a_fault_says_what_is_wrong_and_what_may_be_meant(line: str, words: str)
 
 
 def test_what_is_refused_may_be_turned_off_or_left_to_us() -> None:
-    assert parsed("--rootless auto --systemd-cgroup=false create --no-pivot=false x").arguments == ["x"]
+    assert parsed("--rootless true --systemd-cgroup=false create --no-pivot=false x").arguments == ["x"]
 
 
 def test_after_a_fault_the_flags_before_it_are_known() -> None:

@@ -111,6 +111,39 @@ def test_a_signal_that_ends_reaches_the_task_which_undoes_what_it_made(inbox: In
     assert undone == ["all"]
 
 
+def test_what_has_happened_is_told_before_a_signal_but_not_for_ever(inbox: Inbox) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"x")  # stays: nobody reads it
+    send(signal.SIGTERM)
+    told = 0
+
+    def task() -> Task[None]:
+        nonlocal told
+        while True:
+            assert (yield Wait(reads=(reader,))) == (reader,)
+            told += 1
+
+    with pytest.raises(Interrupted):
+        drive(task(), inbox.waiter)
+    assert 1 <= told <= 100
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_signal_after_the_start_was_seen_is_kept_for_the_program(inbox: Inbox) -> None:
+    reader, writer = os.pipe()
+
+    def task() -> Task[None]:
+        os.close(writer)  # the program was executed, and then
+        send(signal.SIGTERM)
+        assert (yield Wait(reads=(reader,))) == (reader,)
+        inbox.hand_over()
+
+    drive(task(), inbox.waiter)
+    assert inbox.take() == [signal.SIGTERM]
+    os.close(reader)
+
+
 def test_other_signals_do_not_wake_the_task(inbox: Inbox) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"x")

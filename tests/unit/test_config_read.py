@@ -12,7 +12,7 @@ import ocirun_spec
 import pytest
 
 import ocirun
-from ocirun.config import SIZE, Document, load, parse, read
+from ocirun.config import PROCESS, SIZE, Document, load, load_bytes, parse, read
 from ocirun.config.positions import scan
 from ocirun.errors import ConfigError, Fault
 
@@ -138,8 +138,9 @@ def test_what_is_no_document_is_told(text: bytes, expected: str) -> None:
         ('"linux": {"namespaces": [{"type": "net"}]}',
          ('1:87 /linux/namespaces/0/type: "net": '
          "must be one of pid, network, mount, ipc, uts, user, cgroup, time")),
-        ('"linux": {"rootfsPropagation": "rslave"}',
-         '1:84 /linux/rootfsPropagation: "rslave": must be one of private, shared, slave, unbindable'),
+        ('"linux": {"rootfsPropagation": "peer"}',
+         ('1:84 /linux/rootfsPropagation: "peer": must be one of private, shared, slave, unbindable, '
+         "rprivate, rshared, rslave, runbindable")),
         ('"linux": {"devices": [{"type": "x", "path": "/x"}]}',
          '1:84 /linux/devices/0/type: "x": must be "c", "b", "u" or "p"'),
         ('"linux": {"resources": {"pids": {"limit": 1.0}}}',
@@ -270,10 +271,10 @@ def test_load_reads_a_file_and_names_it_by_its_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "rule", "hint"),
     [
-        ("missing", "cannot be read: no such file or directory", "`ocirun spec` writes"),
+        ("missing", "cannot be read: no such file or directory (ENOENT)", "`ocirun spec` writes"),
         ("directory", "is not a regular file", "config.json of a bundle"),
         ("fifo", "is not a regular file", "config.json of a bundle"),
-        ("below a file", "cannot be read: not a directory", "is a file"),
+        ("below a file", "cannot be read: not a directory (ENOTDIR)", "is a file"),
         ("large", "is larger than 16 MiB", "kilobytes"),
     ],
 )
@@ -297,6 +298,39 @@ def test_load_says_why_a_file_cannot_be_read(tmp_path: Path, kind: str, rule: st
     assert str(caught.value).startswith(f"{path} /: {rule}")
 
 
+def test_a_part_may_come_through_a_pipe_and_is_bounded() -> None:
+    inside, outside = os.pipe()
+    os.write(outside, b'{"args": ["true"], "cwd": "/"}')
+    os.close(outside)
+    process = load(f"/proc/self/fd/{inside}", PROCESS).config.get("process")
+    assert process == {"args": ["true"], "cwd": "/"}
+    os.close(inside)
+    with subprocess.Popen(["/bin/cat", "/dev/zero"], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        with pytest.raises(ConfigError) as caught:
+            load_bytes(f"/proc/self/fd/{writer.stdout.fileno()}", bundled=False)
+        writer.stdout.close()
+        assert writer.wait() != 0, "nobody reads it to its end, which it has not"
+    assert caught.value.faults[0].rule == "is larger than 16 MiB"
+
+
+def test_a_fifo_that_nobody_writes_to_hangs_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert load_bytes(str(tmp_path / "fifo"), bundled=False) == b""
+
+
+@pytest.mark.parametrize(
+    ("path", "rule", "hint"),
+    [("/nonexist", "no such file", "on the host"), ("/dev/null", "neither a regular file nor a pipe", "")],
+)
+def test_a_part_is_not_told_of_bundles(path: str, rule: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(path, PROCESS)
+    assert rule in str(caught.value)
+    assert hint in caught.value.hint
+    assert "bundle" not in str(caught.value)
+
+
 def test_reading_imports_nothing_dear() -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[1:]; before = set(sys.modules)\n"
@@ -309,17 +343,19 @@ def test_reading_imports_nothing_dear() -> None:
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert loaded == [
         "__future__",
-        "_json",
         "ocirun",
         "ocirun.config",
         "ocirun.config.access",
         "ocirun.config.mount_rules",
+        "ocirun.config.path_rules",
         "ocirun.config.resource_rules",
         "ocirun.config.rules",
         "ocirun.config.seccomp_rules",
         "ocirun.config.sysctl_rules",
         "ocirun.errors",
         "ocirun.files",
+        "ocirun.full",
+        "ocirun.jsonscan",
         "ocirun_spec",
         "ocirun_spec.checker",
     ]

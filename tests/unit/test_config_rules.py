@@ -12,7 +12,7 @@ from ocirun.errors import ConfigError
 
 ALL = [{"type": kind} for kind in ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")]
 MAP = {"containerID": 0, "hostID": 1000, "size": 10}
-DEADLINE = {"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "period": 3}
+DEADLINE = {"policy": "SCHED_DEADLINE", "runtime": 1024, "deadline": 2048, "period": 4096}
 
 
 def config(**members: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -56,6 +56,12 @@ ERRNO = {"names": ["a"], "action": "SCMP_ACT_ERRNO"}
 LIMIT = {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}
 
 BROKEN: list[tuple[dict[str, Any], str, str]] = [
+    (config(root__path="x" * 256), "/root/path", "part longer than 255 bytes"),
+    (config(process__cwd="/a" * 2048), "/process/cwd", "longer than 4095 bytes"),
+    (config(mounts=[{"destination": "/" + "é" * 128, "type": "proc"}]), "/mounts/0/destination", "255 bytes"),
+    (config(mounts=[bind(source="/a" * 2048)]), "/mounts/0/source", "4095 bytes"),
+    (config(linux__maskedPaths=["/" + "x" * 256]), "/linux/maskedPaths/0", "255 bytes"),
+    (config(hooks={"poststop": [{"path": "/x", "args": [""]}]}), "/hooks/poststop/0/args/0", "not be empty"),
     (config(ociVersion="1.3"), "/ociVersion", "semantic version"),
     (config(ociVersion="1.03.0"), "/ociVersion", "semantic version"),
     (config(ociVersion="1.3.0-01"), "/ociVersion", "semantic version"),
@@ -121,6 +127,14 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ),
     (config(process__execCPUAffinity__initial="3-1"), "/process/execCPUAffinity/initial", "list of CPUs"),
     (config(process__execCPUAffinity__final="1-"), "/process/execCPUAffinity/final", "list of CPUs"),
+    (config(process__execCPUAffinity__final="8192"), "/process/execCPUAffinity/final", "below 8192"),
+    (config(process__scheduler={**DEADLINE, "runtime": 1023}), "/process/scheduler/runtime", "at least 1024"),
+    (
+        config(process__scheduler={**DEADLINE, "deadline": 1025, "runtime": 1026}),
+        "/process/scheduler/deadline",
+        "below the runtime",
+    ),
+    (config(process__scheduler={**DEADLINE, "period": 2047}), "/process/scheduler/period", "be 0 or not"),
     (config(linux__namespaces=[*ALL, {"type": "pid"}]), "/linux/namespaces/8/type", "twice"),
     (config(linux__namespaces=[{"type": "pid", "path": ""}]), "/linux/namespaces/0/path", "absolute"),
     (
@@ -174,6 +188,10 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
         "network namespace",
     ),
     (config(linux__netDevices={"eth0": {"name": "a b"}}), "/linux/netDevices/eth0/name", "network device"),
+    *(
+        (config(linux__netDevices={"eth0": {"name": name}}), "/linux/netDevices/eth0/name", "network device")
+        for name in ("a" * 16, "a/b", "..", "eth%d%d", "eth%s", "50%")
+    ),
     (config(linux__netDevices={"e/h": {}}), "/linux/netDevices/e~1h", "network device"),
     (
         config(linux__netDevices={"a": {"name": "x"}, "b": {"name": "x"}}),
@@ -203,6 +221,21 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     (config(linux__memoryPolicy={"nodes": ""}), "/linux/memoryPolicy/mode", "required"),
     (config(linux__memoryPolicy={"mode": "MPOL_LOCAL", "nodes": "0"}), "/linux/memoryPolicy/nodes", "empty"),
     (config(linux__memoryPolicy={"mode": "MPOL_BIND"}), "/linux/memoryPolicy/nodes", "name nodes"),
+    (
+        config(linux__memoryPolicy={"mode": "MPOL_BIND", "nodes": "0-1024"}),
+        "/linux/memoryPolicy/nodes",
+        "below 1024",
+    ),
+    (
+        config(linux__memoryPolicy={"mode": "MPOL_BIND", "nodes": "a"}),
+        "/linux/memoryPolicy/nodes",
+        "list of nodes",
+    ),
+    (
+        config(linux__memoryPolicy={"mode": "MPOL_LOCAL", "flags": ["MPOL_F_NUMA_BALANCING"]}),
+        "/linux/memoryPolicy/flags",
+        "MPOL_BIND alone",
+    ),
     (
         config(
             linux__memoryPolicy={
@@ -259,6 +292,11 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
         "/linux/resources/memory/swap",
         "below the memory limit 6",
     ),
+    (config(linux__resources__cpu__cpus="0-"), "/linux/resources/cpu/cpus", "numbers and ranges"),
+    (config(linux__resources__cpu__cpus="3-1"), "/linux/resources/cpu/cpus", "numbers and ranges"),
+    (config(linux__resources__cpu__cpus="0,,1"), "/linux/resources/cpu/cpus", "numbers and ranges"),
+    (config(linux__resources__cpu__cpus="0:1/2"), "/linux/resources/cpu/cpus", "numbers and ranges"),
+    (config(linux__resources__cpu__mems="all"), "/linux/resources/cpu/mems", "numbers and ranges"),
     (
         config(linux__resources__cpu={"quota": 1, "burst": 2}),
         "/linux/resources/cpu/burst",
@@ -270,6 +308,11 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
         config(linux__resources__blockIO__weightDevice=[{"major": 8, "minor": 0, "leafWeight": 1001}]),
         "/linux/resources/blockIO/weightDevice/0/leafWeight",
         "10 to 1000",
+    ),
+    (
+        config(linux__resources__blockIO__weightDevice=[{"major": 8, "minor": 0}]),
+        "/linux/resources/blockIO/weightDevice/0",
+        "weight or leafWeight",
     ),
     (
         config(linux__resources__hugepageLimits=[{"pageSize": "2MB", "limit": n} for n in (1, 2)]),
@@ -292,7 +335,7 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     (
         config(linux__seccomp={**SECCOMP, "syscalls": [{**ERRNO, "errnoRet": 4096}]}),
         "/linux/seccomp/syscalls/0/errnoRet",
-        "4095",
+        "4094",
     ),
     (
         config(
@@ -368,6 +411,8 @@ SOUND: list[dict[str, Any]] = [
     config(linux__resources__memory={"limit": -1, "swap": -1}),
     config(linux__resources__memory={"limit": 5, "swap": 5}),
     config(linux__resources__cpu={"quota": -1, "burst": 5}),
+    config(linux__resources__cpu={"cpus": "0-31:1/2,7", "mems": "0"}),
+    config(linux__resources__cpu={"cpus": "", "mems": "0,1\n"}),
     config(linux__resources__blockIO__weight=0),
     config(linux__resources__pids__limit=0),
     config(linux__seccomp={"defaultAction": "SCMP_ACT_TRACE", "defaultErrnoRet": 65535}),

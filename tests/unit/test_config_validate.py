@@ -24,13 +24,18 @@ BROKEN = """{
 """
 
 
+#: What every container needs, without the end.
+SOUND = """{"ociVersion": "1.3.0", "root": {"path": "rootfs"}, "process": {"cwd": "/", "args": ["sh"]},
+ "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}]}"""
+
+
 def bundle(directory: Path, text: str) -> str:
     (directory / "config.json").write_text(text)
     return str(directory)
 
 
 def test_a_sound_bundle_has_no_fault(tmp_path: Path) -> None:
-    where = bundle(tmp_path, '{"ociVersion": "1.3.0", "root": {"path": "rootfs"}}')
+    where = bundle(tmp_path, SOUND + "}")
     assert main_validate(where, "text") == (0, f"{where}/config.json: no fault\n")
     assert main_validate(where, "json") == (0, "[]\n")
 
@@ -62,8 +67,10 @@ def test_json_lists_the_faults_and_text_the_warnings_too(tmp_path: Path) -> None
     status, text = main_validate(where, "json")
     listed = json.loads(text)
     assert status == 1
-    assert len(listed) == 9
+    assert [entry["level"] for entry in listed].count("error") == 9
+    assert (listed[1]["level"], listed[1]["pointer"]) == ("warning", "/hostnam")
     assert listed[0] == {
+        "level": "error",
         "pointer": "/root/readonly",
         "line": 3,
         "column": 42,
@@ -82,11 +89,32 @@ def test_json_lists_the_faults_and_text_the_warnings_too(tmp_path: Path) -> None
 
 
 def test_a_warning_alone_is_no_fault(tmp_path: Path) -> None:
-    where = bundle(tmp_path, '{"ociVersion": "1.3.0", "root": {"path": "rootfs"}, "mount": []}')
+    where = bundle(tmp_path, SOUND + ', "mount": []}')
     status, text = main_validate(where, "text")
     assert status == 0
     assert "perhaps mounts was meant" in text
-    assert main_validate(where, "json") == (0, "[]\n")
+    told = json.loads(main_validate(where, "json")[1])
+    assert [(entry["level"], entry["pointer"]) for entry in told] == [("warning", "/mount")]
+
+
+def test_a_valid_config_that_create_refuses_says_so(tmp_path: Path) -> None:
+    """Valid by the specification, and for other platforms: the members are named with their places."""
+    where = bundle(tmp_path, SOUND + ',\n "solaris": {"milestone": "multi-user"}}')
+    status, told = main_validate(where, "text")
+    assert status == 0
+    assert f"create refuses: {where}/config.json:3:13 /solaris: {{…}}: belongs to another platform" in told
+    assert told.endswith("config.json: no fault, but 1 member that create refuses\n")
+
+
+def test_a_profile_and_a_filter_are_nothing_that_create_refuses(tmp_path: Path) -> None:
+    config = json.loads(SOUND + "}")
+    config["process"]["apparmorProfile"] = "docker-default"
+    config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    path = bundle(tmp_path, json.dumps(config))
+    assert main_validate(path, "text") == (0, f"{path}/config.json: no fault\n")
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 
-from ocirun.executor.explain import HINTS, failed_exec
+from ocirun.executor.binary import Head
+from ocirun.executor.explain import HINTS, said_by_hook
+from ocirun.executor.program import failed_exec
 from ocirun.plan.steps import VERBS
+from ocirun.walk import shown
 
 
 def _elf(machine: int, interpreter: bytes = b"") -> bytes:
@@ -52,5 +56,81 @@ def test_a_cut_off_or_hostile_head_is_no_trouble() -> None:
     failed_exec("/app", errno.ENOENT, b"\x7fELF\x02\x01" + b"\xff" * 1000)
 
 
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [
+        (b" sorry\n", "sorry"),
+        (b"a\tb\r\n\nc", "a\tb\n\nc"),
+        (b"\0\0", r"\x00\x00"),
+        (b"\x1b[2J\xff caf\xc3\xa9 \xe2\x80\xae!", "\\x1b[2J\ufffd caf\u00e9 \\u202e!"),
+        (b"first\n" + b"y\n" * 2000, "\n".join("y" * 10)),
+        (b"x" * 9000, "x" * 4096),
+        (b" \n", ""),
+    ],
+)
+def test_what_a_hook_printed_is_fit_for_a_terminal(tail: bytes, said: str) -> None:
+    assert said_by_hook(tail) == said
+
+
 def test_hints_name_verbs_that_exist() -> None:
     assert {verb for verb, _ in HINTS if verb} <= set(VERBS)
+
+
+def _small(machine: int, order: str, interpreter: bytes) -> bytes:
+    """A program of 32 bits with a loader."""
+    head = bytearray(52 + 32)
+    head[:6] = b"\x7fELF\x01" + (b"\x02" if order == "big" else b"\x01")
+    numbers = ((18, 2, machine), (28, 4, 52), (42, 2, 32), (44, 2, 1), (52, 4, 3), (56, 4, len(head)))
+    for at, size, value in (*numbers, (68, 4, len(interpreter) + 1)):
+        head[at : at + size] = value.to_bytes(size, "big" if order == "big" else "little")
+    return bytes(head) + interpreter + b"\0"
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_the_loader_of_a_program_of_32_bits_in_either_order(order: str) -> None:
+    head = Head(_small(8, order, b"/lib/ld.so.1"))
+    assert (head.interpreter, head.machine, head.bits) == ("/lib/ld.so.1", "mips", 32)
+
+
+@pytest.mark.parametrize(
+    ("here", "head", "told"),
+    [
+        ("x86_64", _elf(62), ""),
+        ("x86_64", _elf(183), "aarch64 (64 bits), this host is x86_64"),
+        ("x86_64", _small(3, "little", b""), "without support for 32 bits"),
+        ("x86_64", _small(62, "little", b""), "x86_64 (32 bits), this host is"),
+        ("i686", _small(3, "little", b""), ""),
+        ("i686", _elf(62), "this host is i686"),
+        ("aarch64", _small(40, "little", b""), "without support for 32 bits"),
+        ("armv7l", _small(40, "little", b""), ""),
+        ("armv7l", _small(40, "big", b""), "(32 bits, big-endian)"),
+        ("x86_64", _elf(4711), "the machine with the number 4711"),
+    ],
+)
+def test_what_is_foreign(here: str, head: bytes, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine=here))
+    reason = Head(head).foreign()
+    assert told in reason
+    assert bool(told) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (errno.ETXTBSY, "program-busy", "text file busy (ETXTBSY)"),
+        (errno.ENOMEM, "program-not-executable", "cannot allocate memory (ENOMEM)"),
+        (errno.EPERM, "program-not-executable", "operation not permitted (EPERM)"),
+        (errno.ELIBBAD, "program-format", "corrupted shared library (ELIBBAD)"),
+    ],
+)
+def test_other_refusals_have_words_and_a_symbol(number: int, code: str, words: str) -> None:
+    error = failed_exec("/app", number, b"")
+    assert error.code == code
+    assert words in error.message
+    assert error.hint
+
+
+def test_what_an_image_says_cannot_write_to_a_terminal() -> None:
+    hostile = b"#!/bin/\x1b[2J\xe2\x80\xaeevil\n"
+    assert "/bin/\\x1b[2J\\u202eevil" in failed_exec("/app", errno.ENOENT, hostile).hint
+    assert len(shown("x" * 5000)) == 301

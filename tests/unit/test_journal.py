@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,50 @@ def test_a_line_cut_short_had_not_begun(tmp_path: Path) -> None:
     assert journal.read(str(tmp_path)).pid == 0
 
 
-@pytest.mark.parametrize("line", ["{]", "[]", '{"cgroups_made":null}', '{"born":1}'])
+#: Traces of a cgroup whose undoing would kill and remove what is not the container's.
+FOREIGN = [
+    f'{{"step":1,"undo":"remove_cgroup","args":{args}}}'
+    for args in ('["/sys/fs/cgroup","",0]', '["/sys/fs/cgroup","/",0]', '["/c","/a/../b",0]', '["","/a",0]')
+]
+SCOPE = ["/sys/fs/cgroup", "/s.slice/a.scope", "in", "a.scope", 1, ["Description", "'mine'"]]
+#: The same for scopes of systemd.
+FOREIGN_SCOPES = [
+    json.dumps({"step": 2, "undo": "stop_scope", "args": [*SCOPE[:at], value, *SCOPE[at + 1 :]]})
+    for at, value in ((0, "c"), (1, "/"), (1, "/a/../b"), (2, "../b"), (3, "ssh.service"), (4, 2), (5, "x"))
+]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{]", "[]", '{"cgroups_made":null}', '{"born":1}', '{"born":99999999999,"start":"1"}',
+        '{"version":1,"annotations":[]}', '{"step":1,"undo":"remove_cgroup","args":["/c","/a"]}', *FOREIGN,
+        *FOREIGN_SCOPES,
+    ],
+)  # fmt: skip
 def test_a_damaged_line_is_told_with_the_way_out(line: str, tmp_path: Path) -> None:
     (tmp_path / "journal").write_text(line + "\n")
     with pytest.raises(StateError, match="damaged") as caught:
         journal.read(str(tmp_path))
     assert "delete --force" in caught.value.hint
     assert journal.read(str(tmp_path), lenient=True).pid == 0
+
+
+ABOVE = ("/sys/fs/cgroup/ocirun", "/sys/fs/cgroup", "/sys/fs")
+
+
+def test_a_scope_is_stopped_when_all_in_it_have_ended(
+    tmp_path: Path,
+) -> None:
+    _write(tmp_path, {"step": 2, "undo": "stop_scope", "args": SCOPE}, {"cgroups_made": 1})
+    entries = journal.read(str(tmp_path))
+    where = "/sys/fs/cgroup/s.slice/a.scope"
+    assert (entries.cgroup, entries.home) == (where, f"{where}/in")
+    assert [(step.verb, step.args) for step in inverse(entries, str(tmp_path))] == [
+        ("kill_cgroup", (where,)),
+        ("stop_scope", ("a.scope", 1, "mine")),
+        ("remove_cgroup", (where, ())),
+    ]
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
@@ -61,14 +99,14 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
             1,
             [
                 ("kill_cgroup", ("/sys/fs/cgroup/ocirun/a",)),
-                ("remove_cgroup", ("/sys/fs/cgroup/ocirun/a", 1)),
+                ("remove_cgroup", ("/sys/fs/cgroup/ocirun/a", ("/sys/fs/cgroup/ocirun",))),
             ],
         ),
         (
             4,
             [
                 ("kill_cgroup", ("/sys/fs/cgroup/ocirun/a",)),
-                ("remove_cgroup", ("/sys/fs/cgroup/ocirun/a", 3)),
+                ("remove_cgroup", ("/sys/fs/cgroup/ocirun/a", ABOVE)),
             ],
         ),
         (0, [("kill_cgroup", ("/sys/fs/cgroup/ocirun/a",))]),
@@ -82,5 +120,5 @@ def test_a_cgroup_is_emptied_and_goes_as_far_as_it_was_made(
     writer.write({"cgroups_made": made})
     writer.trace(Trace(3, "remove_state", ("/run/ocirun/a",)))
     writer.close()
-    undone = inverse(journal.read(str(tmp_path)))
+    undone = inverse(journal.read(str(tmp_path)), str(tmp_path))
     assert [(step.verb, step.args) for step in undone] == expected

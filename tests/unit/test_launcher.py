@@ -124,10 +124,8 @@ def test_without_a_python_beside_it_the_launcher_says_so(launcher: Path, tmp_pat
     alone.write_bytes(launcher.read_bytes())
     alone.chmod(0o755)
     done = subprocess.run([alone], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (
-        1,
-        f"ocirun: execute {tmp_path}/python3: No such file or directory\n",
-    )
+    why = f"execute the Python of its virtual environment, {tmp_path}/python3: No such file or directory"
+    assert (done.returncode, done.stderr) == (1, f"ocirun: {why}\n")
 
 
 def test_the_shim_without_a_zygote_becomes_python_with_the_same_words(launcher: Path) -> None:

@@ -79,6 +79,20 @@ def test_the_report_in_docs_is_fresh() -> None:
     assert written == ledger.report(ledger.load()), "run python -m ocirun_spec.ledger --write"
 
 
+def test_nothing_is_open() -> None:
+    assert [one.id for one in ledger.load().requirements if one.status == "open"] == []
+
+
+def test_every_deviation_is_in_the_table_with_its_reason_and_a_test() -> None:
+    deviations = [one for one in ledger.load().requirements if one.status == "deviates"]
+    table = [line for line in ledger.report(ledger.load()).splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in table] == [one.id for one in deviations]
+    for one, line in zip(deviations, table, strict=True):
+        assert one.tests
+        assert one.code
+        assert one.note.replace("|", "\\|") in line
+
+
 def test_a_negated_keyword_is_one_keyword() -> None:
     text = "MUST NOT fail, SHOULD wait, is NOT RECOMMENDED but MUST/SHOULD, musty and MAY"
     assert ledger.keywords(text) == ["MUST NOT", "SHOULD", "NOT RECOMMENDED", "MUST", "SHOULD"]

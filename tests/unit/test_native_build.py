@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,33 @@ def test_a_broken_build_leaves_the_old_program(tmp_path: Path) -> None:
         build.compile_helper(target, ["-Dmain=1"])
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("has_core", [True, False])
+def test_a_wheel_s_programs_are_built_where_programs_can_be_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_core: bool
+) -> None:
+    """Not in /tmp, which may be mounted noexec: the launcher is run to put a snapshot into it."""
+    targets: list[Path] = []
+
+    def note(target: Path, *_words: str, in_place: bool = True) -> bool:
+        del in_place
+        targets.append(target)
+        return has_core
+
+    for name in ("compile_core", "compile_launcher", "compile_shim"):
+        monkeypatch.setattr(build, name, note)
+    monkeypatch.setattr(build, "build_helper", lambda: None)
+    metadata: Any = None
+    hook = build.NativeBuildHook(str(tmp_path), {}, None, metadata, str(tmp_path), "wheel")
+    data: dict[str, Any] = {}
+    hook.initialize("standard", data)
+    assert len(targets) == (2 if has_core else 3)
+    (scratch,) = {target.parent for target in targets}
+    assert scratch.parent == build.BIN
+    assert sorted(data["shared_scripts"].values()) == ["containerd-shim-ocirun-v2", "ocirun"]
+    hook.finalize("standard", data, "")
+    assert not scratch.exists()
 
 
 def test_a_program_without_a_build_id_is_refused(tmp_path: Path) -> None:

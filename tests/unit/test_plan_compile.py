@@ -10,9 +10,9 @@ from ocirun.plan.compile import Program, compile_plan
 from ocirun.plan.model import LIFECYCLE, Plan, Step
 from tests.golden import cases
 
-MAKE = steps.make_cgroup(mount="/cg", path="/a", parents=0, pointer="", why=LIFECYCLE)
+MAKE = steps.make_cgroup(mount="/cg", path="/a", parents=0, controllers="", pointer="", why=LIFECYCLE)
 HIDE = steps.hide_process(pointer="", why=LIFECYCLE)
-CLONE = steps.clone_init(namespaces=0, cgroup="cgroup", pointer="", why=LIFECYCLE)
+CLONE = steps.clone_init(namespaces=0, cgroup="cgroup", sharing=0, pointer="", why=LIFECYCLE)
 CGROUP = steps.open_cgroup(path="/cg/a", cgroup="cgroup", pointer="", why=LIFECYCLE)
 CONSOLE = steps.make_console(
     columns=0, rows=0, bind=1, console="console", terminal="terminal", pointer="/process/terminal"
@@ -57,7 +57,7 @@ def test_host_steps_at_the_end_are_awaited() -> None:
 
 def test_an_undo_plan_has_only_records() -> None:
     kill = steps.kill_cgroup(path="/cg/a", pointer="", why=LIFECYCLE)
-    remove = steps.remove_cgroup(path="/cg/a", parents=1, pointer="", why=LIFECYCLE)
+    remove = steps.remove_cgroup(path="/cg/a", parents=["/cg"], pointer="", why=LIFECYCLE)
 
     program = compiled(kill, remove)
 

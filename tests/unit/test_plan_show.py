@@ -34,6 +34,7 @@ def test_a_line_names_actor_number_verb_slots_pointer_and_undo() -> None:
             "1",
             "make_cgroup",
             "/ocirun/default",
+            *"cpu io memory pids".split(),
             "default",
             "of",
             "/linux/cgroupsPath",
@@ -102,3 +103,11 @@ def test_attributes_and_propagation_are_named() -> None:
     assert attributes(0, 0x70) == ["relatime"]
     assert attributes(0x10, 0x70, "r") == ["rnoatime"]
     assert [propagation(flags) for flags in (0, 1 << 18, 1 << 20 | 0x4000)] == ["", "private", "rshared"]
+
+
+def test_a_filter_is_told_by_its_rules_and_where_it_comes_from() -> None:
+    step = steps.load_seccomp(
+        program=bytes(8), flags=0, rules=412, origin="cached 9f3c", listener="", pointer="/linux/seccomp"
+    )
+
+    assert describe(step) == "412 rules, cached 9f3c"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,7 @@ from ocirun.host import find_cgroup2, release
 from ocirun.plan.table import TABLE
 from ocirun.planner import plan
 from ocirun.planner.draft import short
+from ocirun.planner.scheduling import mask
 from ocirun.planner.security import CAPABILITIES
 from tests.golden import cases
 
@@ -229,8 +230,42 @@ def test_a_cgroup_is_where_the_config_says_or_below_ours(path: str, place: str, 
     planned = plan(config, cases.a_host(), cases.options())
 
     assert arguments(planned, "make_cgroup") == [
-        {"mount": "/sys/fs/cgroup", "path": place, "parents": parents}
+        {"mount": "/sys/fs/cgroup", "path": place, "parents": parents, "controllers": "cpu io memory pids"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("mount", "namespaces", "uid", "owners"),
+    [
+        ({}, "cgroup user", 0, [100000]),
+        ({}, "cgroup user", 1000, [101000]),
+        ({"destination": "/sys/fs/./cgroup/"}, "cgroup user", 7, [100007]),
+        ({}, "cgroup user", 70000, []),
+        ({}, "cgroup", 1000, [1000]),
+        ({}, "cgroup", 0, []),
+        ({}, "user", 0, []),
+        ({"options": ["nosuid", "ro"]}, "cgroup user", 0, []),
+        ({"options": ["rro"]}, "cgroup user", 0, []),
+        ({"source": "other"}, "cgroup user", 0, []),
+        ({"destination": "/cgroup"}, "cgroup user", 0, []),
+    ],
+)
+def test_a_cgroup_is_not_given_away_unasked(
+    mount: dict[str, Any], namespaces: str, uid: int, owners: list[int]
+) -> None:
+    config = cases.config("owned-cgroup")
+    found: Any = config
+    found["mounts"][-1] = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", **mount}
+    found["process"]["user"]["uid"] = uid
+    kept = {"pid", "mount", *namespaces.split()}
+    found["linux"]["namespaces"] = [one for one in found["linux"]["namespaces"] if one["type"] in kept]
+    if "user" not in namespaces:
+        del found["linux"]["uidMappings"], found["linux"]["gidMappings"]
+    found.pop("hostname", None)
+
+    planned = plan(config, cases.a_host(), cases.options())
+
+    assert [step["owner"] for step in arguments(planned, "own_cgroup")] == owners
 
 
 @pytest.mark.parametrize("path", ["/a/../b", "..", "/", "/.", "."])
@@ -246,7 +281,6 @@ def test_a_cgroup_that_is_not_below_the_root_is_wrong(path: str) -> None:
     ("host", "what"),
     [
         (cases.a_host(cgroup_mount=""), "cgroup2 is not mounted"),
-        (cases.a_host(euid=1000), "containers without root are not built yet"),
         (cases.a_host(capabilities=0), "this process has no CAP_SYS_ADMIN"),
         (cases.a_host(kernel=(5, 14)), "the kernel is 5.14"),
     ],
@@ -330,3 +364,53 @@ def test_cgroup2_is_found_wherever_it_is_mounted() -> None:
 
     assert find_cgroup2(b"\n".join(lines)) == "/mnt/my cgroups"
     assert find_cgroup2(b"\n".join(lines[:2])) == ""
+
+
+# -- when and where it runs ----------------------------------------------------------------------------------
+
+
+def test_a_policy_that_no_kernel_has_is_the_hosts_fault() -> None:
+    with pytest.raises(HostError) as caught:
+        with_process({**BASE, "scheduler": {"policy": "SCHED_ISO"}})
+
+    assert caught.value.pointer == "/process/scheduler/policy"
+    assert caught.value.message == "no kernel has SCHED_ISO"
+    assert "sched(7)" in caught.value.hint
+
+
+def test_a_scheduler_has_zero_for_what_is_not_given() -> None:
+    planned = with_process({**BASE, "scheduler": {"policy": "SCHED_BATCH", "nice": -3}})
+
+    assert arguments(planned, "set_scheduler") == [
+        {"policy": 3, "flags": 0, "nice": -3, "priority": 0, "runtime": 0, "deadline": 0, "period": 0}
+    ]
+
+
+def test_the_affinity_for_execs_is_none_of_inits() -> None:
+    planned = with_process({**BASE, "execCPUAffinity": {"initial": "0", "final": "0"}})
+
+    assert arguments(planned, "set_affinity") == [{"cpus": b"\xff" * 1024}]
+    assert arguments(planned, "set_initial_affinity") == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "bits"),
+    [("", 0), ("0", 1), ("0-2", 7), (" 1, 3-4", 0b11010), ("63-64", 3 << 63), ("2-2", 4)],
+)
+def test_a_list_is_a_mask_of_whole_words(listed: str, bits: int) -> None:
+    made = mask(listed)
+
+    assert int.from_bytes(made, "little") == bits
+    assert len(made) == 8 * -(-bits.bit_length() // 64)
+
+
+def test_a_label_needs_a_host_with_selinux() -> None:
+    process: Process = {**BASE, "selinuxLabel": "system_u:system_r:container_t:s0"}
+    with pytest.raises(HostError) as caught:
+        with_process(process, host=cases.a_host(selinux=False))
+
+    assert caught.value.pointer == "/process/selinuxLabel"
+    assert caught.value.message == "this host has no SELinux"
+    assert arguments(with_process(process), "set_selinux") == [
+        {"proc": "proc", "label": "system_u:system_r:container_t:s0"}
+    ]

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ocirun.cgroup.settings import set_cgroup
 from ocirun.errors import ConfigError, HostError
 from ocirun.planner import plan
 from ocirun.planner.resources import weight_of_io, weight_of_shares
 from tests.golden import cases
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocirun.host import Host
     from ocirun.plan.model import Plan
 
@@ -98,20 +101,25 @@ def test_the_weights_of_devices_fill_the_range() -> None:
 
 
 def test_controllers_are_enabled_in_every_cgroup_above_and_not_in_its_own() -> None:
-    resources = {"pids": {"limit": 5}}
-    wanted = [
-        ("cgroup.subtree_control", f"+{name}", int(name == "pids"))
-        for name in ("pids", "cpu", "io", "memory")
-    ]
+    resources = {"pids": {"limit": 5}, "rdma": {"a": {"hcaHandles": 1}}}
+    wanted = [("cgroup.subtree_control", f"+{name}", 1) for name in ("pids", "rdma")]
     assert _writes(resources, MOUNT) == wanted
     assert _writes(resources, f"{MOUNT}/ocirun") == wanted
-    assert _writes(resources) == [("pids.max", "5", 1)]
+    assert _writes(resources) == [("pids.max", "5", 1), ("rdma.max", "a hca_handle=1", 1)]
+
+
+def test_what_counts_only_is_enabled_where_the_host_has_it() -> None:
+    host = cases.a_host(controllers=frozenset(("hugetlb", "memory", "cpu")))
+    made = _planned({}, host).steps[0]
+    assert (made.verb, made.args[-1]) == ("make_cgroup", "cpu memory")
 
 
 @pytest.mark.parametrize(
     ("part", "member", "value"),
     [
         ("memory", "disableOOMKiller", True),
+        ("memory", "swappiness", 0),
+        ("memory", "swappiness", 100),
         ("cpu", "realtimeRuntime", 5),
         ("blockIO", "leafWeight", 10),
         ("network", "classID", 1),
@@ -125,7 +133,7 @@ def test_what_cgroup2_cannot_do_is_refused_at_its_place(part: str, member: str, 
     assert [fault.pointer for fault in caught.value.faults] == [f"/linux/resources/{part}/{member}"]
 
 
-@pytest.mark.parametrize("member", ["kernel", "kernelTCP", "swappiness"])
+@pytest.mark.parametrize("member", ["kernel", "kernelTCP"])
 def test_what_the_kernel_has_given_up_is_warned_of(member: str) -> None:
     pointers = [fault.pointer for fault in _planned({"memory": {member: 9}}).warnings]
     assert pointers == [f"/linux/resources/memory/{member}"]
@@ -154,3 +162,37 @@ def test_a_limit_needs_its_controller(resources: dict[str, Any], pointer: str) -
 )
 def test_no_limit_needs_no_controller(resources: dict[str, Any]) -> None:
     assert _planned(resources, cases.a_host(controllers=frozenset())).warnings == ()
+
+
+def test_a_rate_that_is_absent_is_no_limit() -> None:
+    resources = {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0}]}}
+    assert ("io.max", "8:0 rbps=max", 1) in _writes(resources)
+
+
+def test_what_no_machine_of_ours_has_is_written_in_a_simulated_cgroup(tmp_path: Path) -> None:
+    """rdma takes a line for each device; misc comes by the name of its file."""
+    wanted: dict[str, Any] = {
+        "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 4}, "mlx4_0": {"hcaObjects": 1000}},
+        "unified": {"misc.max": "sev_es 2"},
+    }
+    controllers = frozenset(("rdma", "misc"))
+    written: list[tuple[str, str]] = []
+
+    def note(path: str, value: str) -> None:
+        written.append((path, value))
+
+    for file in ("rdma.max", "misc.max"):
+        (tmp_path / file).touch()
+    for step in _planned(wanted, cases.a_host(controllers=controllers)).steps:
+        if step.verb == "set_cgroup" and step.args[0] == HERE:
+            words = step.args[1]
+            assert isinstance(words, tuple)
+            texts = [str(word) for word in words]
+            set_cgroup(str(tmp_path), texts, needed=True, pointer=step.pointer, note=note)
+
+    assert [(path.rpartition("/")[2], value) for path, value in written] == [
+        ("rdma.max", "mlx5_1 hca_handle=3 hca_object=4"),
+        ("rdma.max", "mlx4_0 hca_object=1000"),
+        ("misc.max", "sev_es 2"),
+    ]
+    assert (tmp_path / "misc.max").read_text() == "sev_es 2"

@@ -8,7 +8,7 @@ import pytest
 
 from ocirun.errors import ConfigError, HostError
 from ocirun.planner import plan
-from ocirun.planner.mount_options import NOSUID, RDONLY, MountOptions
+from ocirun.planner.mount_options import NOSUID, RDONLY, SILENT, MountOptions
 from ocirun.planner.rootfs import RootMount
 from tests.golden import cases
 
@@ -35,7 +35,7 @@ def test_nothing_looks_at_the_path_of_the_config() -> None:
     config["root"]["path"] = ""
     options = cases.options()
     options.rootfs = [ROOT]
-    assert _args(plan(config, cases.a_host(), options), "open_tree") == [("/image", 1, "root")]
+    assert _args(plan(config, cases.a_host(), options), "open_tree") == [("/image", 1, 0, 0, "root")]
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_a_bind_mount_is_opened_and_gets_its_attributes_when_it_is_attached(
     kind: str, words: list[str], recursive: int, attributes: tuple[int, ...]
 ) -> None:
     made = _planned(RootMount(kind, "/image", "", words))
-    assert _args(made, "open_tree") == [("/image", recursive, "root")]
+    assert _args(made, "open_tree") == [("/image", recursive, 0, 0, "root")]
     assert _args(made, "attach_root") == [("root", *attributes)]
 
 
 def test_a_new_file_system_is_born_with_its_attributes() -> None:
     made = _planned(RootMount("ext4", "/dev/sdz", "/", ["ro", "nosuid", "data=journal", "sync"]))
-    opened = ("ext4", "/dev/sdz", ("data=journal", "sync", "ro"), RDONLY | NOSUID, "root")
+    opened = ("ext4", "/dev/sdz", 0, ("data=journal", "sync", "ro"), RDONLY | NOSUID, "root")
     assert _args(made, "open_filesystem") == [opened]
     assert _args(made, "attach_root") == [("root", 0, 0, 0, 0)]
 
@@ -84,10 +84,23 @@ def test_an_escaped_comma_does_not_part_words() -> None:
     assert MountOptions(["a=1\\,2,b,c\\\\,d"]).parameters("x") == ["a=1\\,2", "b", "c\\\\", "d"]
 
 
-def test_an_older_kernel_cannot_take_layers_one_by_one() -> None:
-    lower = RootMount("overlay", "overlay", "", ["lowerdir=" + ":".join([LAYER] * 4)])
+def test_an_older_kernel_gets_the_layers_as_one_text() -> None:
+    words = ["index=off", "lowerdir=" + ":".join([LAYER] * 4), "ro", "sync"]
+    lower = RootMount("overlay", "overlay", "", words)
+    layers = [f"lowerdir+={LAYER}"] * 4
+    parameters = ("index=off", *layers, "sync", "ro")
+    assert _args(_planned(lower, kernel=(6, 7)), "open_filesystem") == [
+        ("overlay", "overlay", 0, parameters, RDONLY, "root")
+    ]
+    assert _args(_planned(lower, kernel=(6, 6)), "open_filesystem") == [
+        ("overlay", "overlay", SILENT | 1 | 16, (",".join(words[:2]),), RDONLY, "root")
+    ]
+
+
+def test_an_older_kernel_cannot_take_more_layers_than_a_page_holds() -> None:
+    lower = RootMount("overlay", "overlay", "", ["lowerdir=" + ":".join([LAYER] * 60)])
     assert len(_args(_planned(lower, kernel=(6, 7)), "open_filesystem")) == 1
-    with pytest.raises(HostError, match="lowerdir is longer than the 255 bytes") as caught:
+    with pytest.raises(HostError, match="options are longer than the 4095 bytes") as caught:
         _planned(lower, kernel=(6, 6))
     assert caught.value.pointer == "rootfs[0]"
 
@@ -99,19 +112,17 @@ def test_an_older_kernel_cannot_take_layers_one_by_one() -> None:
         (RootMount("", "/a"), "must name a file system"),
         (RootMount("bind", "a", "", ["rbind"]), "must have an absolute path"),
         (RootMount("bind", "/a", "", ["rbind", "size=1"]), "is not an option of a bind mount"),
-        (RootMount("ext4", "/a", "", ["loop"]), "is not built yet"),
+        (RootMount("ext4", "/a", "", ["loop"]), "make the loop device before"),
         (RootMount("overlay", "overlay", "", ["lowerdir=/a", "uidmap=0:1:2"]), "is not built yet"),
         (RootMount("overlay", "overlay", "", ["lowerdir=/a", "gidmap=0:1:2"]), "is not built yet"),
         (RootMount("bind", "/a", "", ["rbind", "X-containerd.mkdir.path=/b"]), "is not built yet"),
-        (RootMount("overlay", "overlay", "", ["remount"]), "is not built yet"),
+        (RootMount("overlay", "overlay", "", ["remount"]), "has no meaning for the root"),
+        (RootMount("tmpfs", "tmpfs", "", ["tmpcopyup"]), "has no meaning for the root"),
         (RootMount("overlay", "overlay", "", ["rshared"]), "/linux/rootfsPropagation"),
         (RootMount("fuse3.fuse-overlayfs", "overlay"), "a helper of user space"),
         (RootMount("format/overlay", "overlay"), "a helper of user space"),
-        (
-            RootMount("overlay", "overlay", "", [f"upperdir={LAYER * 4}"]),
-            "upperdir is longer than the 255 bytes",
-        ),
-        (RootMount("erofs", LAYER * 4), "source is longer than the 255 bytes"),
+        (RootMount("overlay", "overlay", "", [f"upperdir={LAYER * 60}"]), "longer than the 4095 bytes"),
+        (RootMount("erofs", LAYER * 60), "source is longer than the 4095 bytes"),
         (RootMount("erofs", "/a\0b"), "NUL"),
     ],
 )

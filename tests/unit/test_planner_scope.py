@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ocirun.errors import ConfigError, HostError
+from ocirun.host import legacy_controllers
 from ocirun.planner import plan
 from ocirun.planner.scope import NOT_PLANNED, REFUSED, neutral
 from tests.golden import cases
@@ -29,25 +30,8 @@ ASKS: dict[str, object] = {
     "/windows": {"layerFolders": ["a"]},
     "/zos": {"namespaces": [{"type": "ipc"}]},
     "/freebsd": {"jail": {"parent": "p"}},
-    "/process/apparmorProfile": "docker-default",
-    "/process/selinuxLabel": "system_u",
-    "/process/scheduler": {"policy": "SCHED_BATCH"},
-    "/process/ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 0},
-    "/process/execCPUAffinity": {"initial": "0"},
     "/process/commandLine": "cmd",
     "/process/user/username": "me",
-    "/linux/devices": [{"type": "p", "path": "/dev/p"}],
-    "/linux/netDevices": {"eth0": {}, "eth1": {"name": "a"}},
-    "/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
-    "/linux/mountLabel": "label",
-    "/linux/intelRdt": {"closID": "a"},
-    "/linux/memoryPolicy": {"mode": "MPOL_LOCAL"},
-    "/linux/personality": {"domain": "LINUX32"},
-    "/linux/rootfsPropagation": "shared",
-    "/linux/cgroupsPath": "a.slice:prefix:name",
-    "/mounts/0/uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
-    "/mounts/0/gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
-    "/mounts/0/destination": "/",
 }
 
 
@@ -82,15 +66,41 @@ def test_a_member_that_is_not_built_is_refused_by_name(pointer: str) -> None:
     assert [fault.pointer for fault in error.faults] == [pointer]
 
 
+def test_a_label_of_mounts_is_warned_of_where_nothing_has_a_label() -> None:
+    config = asking("/linux/mountLabel", "label")
+    planned = plan(config, cases.a_host(selinux=False), cases.options())
+
+    assert [fault.pointer for fault in planned.warnings] == ["/linux/mountLabel"]
+    config = asking("/vm", {"kernel": {"path": "/k"}})
+    assert "linux" in config
+    config["linux"]["mountLabel"] = "label"
+    assert [fault.pointer for fault in refusal(config, cases.a_host(selinux=False)).faults] == ["/vm"]
+
+
+@pytest.mark.parametrize("label", ['a"b', "a" * 201])
+def test_a_label_that_mount_cannot_take(label: str) -> None:
+    (fault,) = refusal(asking("/linux/mountLabel", label)).faults
+
+    assert fault.pointer == "/linux/mountLabel"
+    assert "must be a label of SELinux" in str(fault)
+
+
+def test_queues_are_not_labelled_and_it_is_told() -> None:
+    planned = plan(asking("/linux/mountLabel", "label"), cases.a_host(), cases.options())
+    places = [
+        number for number, one in enumerate(cases.config().get("mounts", [])) if one.get("type") == "mqueue"
+    ]
+
+    assert [fault.pointer for fault in planned.warnings] == [f"/mounts/{places[0]}/type"]
+
+
 def test_every_refused_member_is_tried() -> None:
     refused = {f"{place}/{name}".replace("*", "0") for place, names in REFUSED.items() for name in names}
 
     assert refused <= ASKS.keys()
 
 
-@pytest.mark.parametrize(
-    "option", ["remount", "tmpcopyup", "idmap", "ridmap", "idmap=uids=0-0-1", "iversion"]
-)
+@pytest.mark.parametrize("option", ["nofail", "loop", "loop=/dev/loop0"])
 def test_a_mount_option_that_is_not_built_is_refused_by_its_place(option: str) -> None:
     error = refusal(asking("/mounts/0/options", ["nosuid", option]))
 
@@ -106,11 +116,14 @@ def test_without_a_mount_namespace_nothing_is_built() -> None:
     assert "/linux/namespaces" in [fault.pointer for fault in error.faults]
 
 
-def test_without_a_process_nothing_is_built() -> None:
+def test_without_a_process_nothing_is_executed_and_who_waits_has_no_rights() -> None:
     config = cases.config()
     config.pop("process")
+    steps = plan(config, cases.a_host(), cases.options()).steps
 
-    assert [fault.pointer for fault in refusal(config).faults] == ["/process"]
+    assert steps[-1].verb == "await_start"
+    assert not {"exec", "find_program", "find_home"} & {step.verb for step in steps}
+    assert [step.args for step in steps if step.verb == "set_capabilities"] == [(0, 0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +153,38 @@ def test_zero_is_a_number_that_asks() -> None:
     assert [neutral(value) for value in something] == [False] * len(something)
 
 
-def test_a_limit_without_its_controller_is_the_hosts_fault_and_says_where_it_is() -> None:
+def test_a_profile_of_apparmor_needs_a_host_with_it() -> None:
+    host = cases.a_host(apparmor=False)
+
+    with pytest.raises(HostError) as caught:
+        plan(asking("/process/apparmorProfile", "docker-default"), host, cases.options())
+
+    assert caught.value.pointer == "/process/apparmorProfile"
+    assert caught.value.message == "this host has no AppArmor"
+    unconfined = plan(asking("/process/apparmorProfile", "unconfined"), host, cases.options())
+    assert "set_apparmor" not in [step.verb for step in unconfined.steps]
+
+
+def test_a_profile_of_apparmor_has_no_space_in_its_name() -> None:
+    faults = refusal(asking("/process/apparmorProfile", "a b")).faults
+    assert [fault.pointer for fault in faults] == ["/process/apparmorProfile"]
+
+
+@pytest.mark.parametrize(
+    ("legacy", "told"),
+    [
+        (frozenset(("pids", "cpu")), "it is on cgroup v1"),
+        (frozenset(("cpu",)), "neither there nor on cgroup v1"),
+    ],
+)
+def test_a_limit_without_its_controller_is_the_hosts_fault_and_says_where_it_is(
+    legacy: frozenset[str], told: str
+) -> None:
     host = cases.a_host(
-        hybrid=True, cgroup_mount="/sys/fs/cgroup/unified", controllers=frozenset(("hugetlb",))
+        hybrid=True,
+        cgroup_mount="/sys/fs/cgroup/unified",
+        controllers=frozenset(("hugetlb",)),
+        legacy=legacy,
     )
 
     with pytest.raises(HostError) as caught:
@@ -150,7 +192,12 @@ def test_a_limit_without_its_controller_is_the_hosts_fault_and_says_where_it_is(
 
     assert caught.value.pointer == "/linux/resources/pids/limit"
     assert caught.value.message == "the pids controller is not on cgroup2"
-    assert "cgroup v1" in caught.value.hint
+    assert told in caught.value.hint
+
+
+def test_the_controllers_of_cgroup_v1_have_the_names_of_cgroup2() -> None:
+    text = "9:name=systemd:/\n7:blkio:/x\n4:memory:/a:b\n1:cpu,cpuacct:/\n0::/\n"
+    assert legacy_controllers(text) == {"io", "memory", "cpu", "cpuacct"}
 
 
 def test_all_that_is_wrong_is_told_at_once_and_wrong_comes_before_not_built() -> None:
@@ -204,7 +251,7 @@ def members_read() -> set[str]:
     read: set[str] = set()
     for name in cases.NAMES:
         config = cast("Config", watched(cases.config(name), "", read))
-        plan(config, cases.a_host(), cases.options())
+        plan(config, cases.a_host(), cases.options_of(name))
     return read
 
 

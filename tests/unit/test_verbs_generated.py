@@ -8,7 +8,7 @@ import pytest
 
 from ocirun.plan import generate, steps
 from ocirun.plan.model import Step
-from ocirun.plan.table import HOST, TABLE, Verb
+from ocirun.plan.table import HOST, INIT, TABLE, Call, Verb, Write
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -55,3 +55,26 @@ def test_names_in_the_table_are_fit_for_both_languages() -> None:
         assert all(kind in generate.KINDS for _, kind in verb.args)
         assert bool(verb.undo) == bool(verb.leaves)
         assert set(verb.after) <= {other.name for other in TABLE}
+
+
+def test_a_verb_that_is_a_row_of_calls_states_them_once() -> None:
+    verb = Verb(
+        "tell",
+        INIT,
+        "proc:slot name:str register:u32",
+        "tell",
+        does=(Call("first", 'proc, "name", register + 1', "name"), Call("second", "", "name of it")),
+    )
+    assert verb.calls == ("first", "second")
+    assert [generate.statement(verb, one) for one in verb.does] == [
+        'must(syscall(SYS_first, slot_fd(args->proc), "name", args->register_ + 1), "first", args->name);',
+        'must(syscall(SYS_second), "second", "name of it");',
+    ]
+
+
+def test_a_write_to_proc_is_to_a_file_of_the_process_or_to_the_one_that_is_told() -> None:
+    verb = Verb("tell", INIT, "proc:slot path:str text:str", "tell")
+    assert [generate.statement(verb, Write(file, "text")) for file in ("attr/exec", "path")] == [
+        'write_own(args->proc, "attr/exec", args->text);',
+        "write_proc(args->proc, args->path, args->text, args->path);",
+    ]

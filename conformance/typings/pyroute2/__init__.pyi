@@ -1,9 +1,15 @@
-"""What the conformance suite uses of pyroute2, which brings no types."""
+"""What the network devices and the conformance suite use of pyroute2, which brings no types."""
 
 from typing import Any, Self
 
+from . import netns as netns
+
 class NetlinkError(Exception):
     code: int
+
+class Message(dict[str, Any]):
+    def get_attr(self, name: str) -> Any: ...  # noqa: ANN401
+    def get_attrs(self, name: str) -> list[Any]: ...
 
 class IPRoute:
     def __enter__(self) -> Self: ...
@@ -14,12 +20,16 @@ class IPRoute:
         *,
         index: int = ...,
         ifname: str = ...,
+        net_ns_fd: int = ...,
         kind: str = ...,
         peer: dict[str, str] = ...,
         state: str = ...,
     ) -> object: ...
     def link_lookup(self, *, ifname: str) -> list[int]: ...
-    def addr(self, command: str, *, index: int, address: str, prefixlen: int) -> object: ...
+    def addr(self, command: str, *, index: int, **attributes: str | int) -> object: ...
+    def close(self) -> None: ...
+    def get_addr(self, *, index: int) -> list[Message]: ...
+    def get_links(self) -> list[Message]: ...
     def get_routes(self, *, family: int) -> list[dict[str, Any]]: ...
 
 class NetNS(IPRoute):

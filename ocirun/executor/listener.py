@@ -1,0 +1,88 @@
+"""What comes of a filter that asks somebody: its descriptor, which stage sends whenever it is there.
+
+init cannot be waited for: its own filter may hold it until the agent answers, who has nothing to answer on
+yet.  So the packet may come before or after what init says, and both processes have to be watched: they hold
+each other's end of the socket open, so that its end-of-file would not tell of a death.
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix as os
+
+from ocirun.executor import wire
+from ocirun.executor.run import killed, next_packet, receive
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ocirun.executor.run import Execution, Observer, Performer
+    from ocirun.plan.model import Step
+    from ocirun.waiting import Task
+
+
+class Arrival:
+    """The packets of a helper, less the one with the listener, for which the ``step`` is performed."""
+
+    __slots__ = ("_arrived", "_held", "_hung_up", "_index", "_observer", "_performers", "_step")
+
+    def __init__(
+        self, index: int, step: Step, performers: Mapping[str, Performer], observer: Observer
+    ) -> None:
+        self._index = index
+        self._step = step
+        self._performers = performers
+        self._observer = observer
+        self._arrived = False
+        self._hung_up = False
+        #: What says that init is ready, until the listener has been handed on.
+        self._held: tuple[bytes, list[int]] | None = None
+
+    def next_packet(self, execution: Execution) -> Task[tuple[bytes, list[int]]]:
+        """As that of a helper without a listener.  Raises HelperError when stage dies before it told, and
+        what the performer raises."""
+        while not self._arrived:
+            packet, fds = yield from self._watched(execution)
+            if not packet:
+                raise killed(execution)
+            if _is(packet, wire.LISTENER):
+                yield from self._hand_on(execution, fds[0])
+                if self._held is not None:
+                    return self._held
+            elif _is(packet, wire.READY):
+                self._held = (packet, fds)
+            else:
+                return packet, fds
+        return (yield from next_packet(execution))
+
+    def _hand_on(self, execution: Execution, listener: int) -> Task[None]:
+        self._arrived = True
+        execution.slots[str(self._step.args[0])] = listener
+        self._observer.before(self._index, self._step)
+        yield from self._performers[self._step.verb](self._step, execution.slots)
+
+    def _watched(self, execution: Execution) -> Task[tuple[bytes, list[int]]]:
+        """The next packet, b"" when stage is dead."""
+        assert execution.control is not None
+        stage = os.pidfd_open(execution.stage)
+        try:
+            while True:
+                init = () if self._hung_up or execution.pidfd < 0 else (execution.pidfd,)
+                ready = yield Wait(reads=(execution.control.fileno(), stage, *init))
+                try:
+                    return receive(execution.control)
+                except BlockingIOError:
+                    if stage in ready:
+                        return b"", []
+                if execution.pidfd in ready:  # stage looks once more whether there is a listener, and ends
+                    execution.control.shutdown(_socket.SHUT_WR)
+                    self._hung_up = True
+        finally:
+            os.close(stage)
+
+
+def _is(packet: bytes, kind: int) -> bool:
+    """A report begins with its kind in four bytes, the proof of an execve with a letter."""
+    return packet[:4] == kind.to_bytes(4, "little")

@@ -1,0 +1,48 @@
+"""The agent that decides for a seccomp filter: it gets the listener with the state of the process.
+
+The structure is that of config-linux.md, The Container Process State; each process has a connection of its
+own.
+"""
+
+from __future__ import annotations
+
+import posix as os
+
+from ocirun import SPEC_VERSION, paths
+from ocirun.jsontext import dumps
+from ocirun.lifecycle.console import send_descriptor
+from ocirun.lifecycle.hooks import state_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ocirun.plan.model import Step
+    from ocirun.waiting import Task
+
+
+def send_listener(
+    step: Step, slots: dict[str, int], pid: int, head: Mapping[str, object], status: str, init: int = 0
+) -> Task[None]:
+    """Does the step send_listener for the process ``pid``, and closes our copy of the descriptor: with the
+    agent gone nobody shall wait for its answer.
+
+    ``head`` is that of the journal of its container, which has this ``status`` and this ``init``, 0 where
+    the process is the init itself.  Raises HostError when the agent does not take it.
+    """
+    slot, path, metadata = map(str, step.args)
+    listener = slots.pop(slot)
+    try:
+        data = dumps(process_state(pid, metadata, state_for(head, status, init or pid))).encode()
+        path = paths.join(str(head["bundle"]), path)
+        yield from send_descriptor(path, listener, data, "the seccomp listener to the agent", step.pointer)
+    finally:
+        os.close(listener)
+
+
+def process_state(pid: int, metadata: str, state: Mapping[str, object]) -> dict[str, object]:
+    """The container process state (config-linux.md)."""
+    members: dict[str, object] = {"ociVersion": SPEC_VERSION, "fds": ["seccompFd"], "pid": pid}
+    if metadata:
+        members["metadata"] = metadata
+    return {**members, "state": state}

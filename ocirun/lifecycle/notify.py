@@ -1,0 +1,197 @@
+"""Passing on what a container says of itself to who started us, as runc does (sd_notify(3)).
+
+The program gets a socket of ours, in a directory that is bound into it read-only: ``start`` binds it, another
+process than ``create``.  Of what comes only the assignments of ALLOWED go on, never whom to watch or
+descriptors to keep; and who leaves the container running tells that its init is the process to watch.
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix as os
+import time
+
+from ocirun.errors import HostError, words_of
+from ocirun.lifecycle.process import open_pidfd
+from ocirun.lifecycle.start import start
+from ocirun.lifecycle.state import entries_of
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun_spec.types import Config
+
+    from ocirun.lifecycle.store import Store
+    from ocirun.waiting import Task
+
+#: The directory in the state of the container, the one in the container, and the socket in both.
+DIRECTORY, _INSIDE, _NAME = "notify", "/run/notify", "notify.sock"
+#: What a container may say (sd_notify(3)).
+ALLOWED = frozenset(
+    b"READY STATUS ERRNO STOPPING RELOADING MONOTONIC_USEC WATCHDOG EXTEND_TIMEOUT_USEC".split()
+)
+_LONGEST = 65536
+#: Messages in a row: who never stops to tell shall not keep us from signals and from his end.  No fewer than
+#: may lie there when he ends (net.unix.max_dgram_qlen, which systemd sets to 512).
+_AT_ONCE = 1024
+#: Seconds for the manager to have read what we said, before we end and it could not tell any more who did.
+_BARRIER = 5.0
+
+
+def manager() -> str:
+    """Where systemd listens to what its services say of themselves: a path, or, with an @, an abstract name;
+    "" for no such place."""
+    told = os.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
+    return told if told[:1] in ("/", "@") else ""
+
+
+def with_socket(config: Config, directory: str) -> Config:
+    """``config`` whose container has the socket of the state ``directory``, and is told where."""
+    joint = config.copy()
+    joint["mounts"] = [
+        *config.get("mounts", []),
+        {
+            "destination": _INSIDE,
+            "type": "bind",
+            "source": f"{directory}/{DIRECTORY}",
+            "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
+        },
+    ]
+    if "process" in config:
+        process = config["process"].copy()
+        others = [one for one in process.get("env", []) if not one.startswith("NOTIFY_SOCKET=")]
+        process["env"] = [*others, f"NOTIFY_SOCKET={_INSIDE}/{_NAME}"]
+        joint["process"] = process
+    return joint
+
+
+def prepare(directory: str) -> None:
+    """Makes the place of the socket in the state ``directory``."""
+    path = f"{directory}/{DIRECTORY}"
+    os.mkdir(path, 0o700)
+    os.chmod(path, 0o755)
+
+
+def listen(directory: str, host: str) -> Notifications:
+    """The socket of the container of the state ``directory``, bound, for the manager at ``host``.
+
+    Raises HostError when it cannot be bound.
+    """
+    ours = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)
+    place = f"{directory}/{DIRECTORY}"
+    try:
+        fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:  # through the descriptor: a path may be longer than the name of a socket
+            ours.bind(f"/proc/self/fd/{fd}/{_NAME}")
+            os.chmod(f"/proc/self/fd/{fd}/{_NAME}", 0o777)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        ours.close()
+        raise HostError(
+            f"listen for the container at {place}/{_NAME}: {words_of(error.errno or 0)}",
+            errno=error.errno or 0,
+            path=place,
+        ) from error
+    return Notifications(ours, host)
+
+
+class Notifications:
+    """The socket of a container, and where the manager of services listens: a path, or an abstract name that
+    begins with an @; ``ready`` says whether the container has said so."""
+
+    __slots__ = ("_ours", "_theirs", "ready")
+
+    def __init__(self, ours: _socket.socket, host: str) -> None:
+        self.ready = False
+        self._ours = ours
+        address = host.encode("utf-8", "surrogateescape")
+        self._theirs = b"\0" + address[1:] if address[:1] == b"@" else address
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when the container has said something."""
+        return self._ours.fileno()
+
+    def move(self, main: int = 0) -> None:
+        """Passes on what is there; with ``main`` the first READY says that this is the process to watch.
+
+        A carriage return ends a line as well: systemd would read what is behind it as one more assignment
+        (src/core/manager.c, strv_split_newlines), and believe us what it would not believe the container.
+        """
+        for _ in range(_AT_ONCE):
+            try:
+                data = self._ours.recv(_LONGEST)
+            except OSError:
+                return
+            lines = [line for line in data.splitlines() if line.partition(b"=")[0] in ALLOWED]
+            if b"READY=1" in lines and not self.ready:
+                self.ready = True
+                lines += [b"MAINPID=%d" % main] if main else []
+            if lines:
+                self._say(b"\n".join(lines))
+
+    def _say(self, data: bytes, descriptor: int = -1) -> None:
+        """A manager that is gone hears nothing, and the container goes on."""
+        rights = descriptor.to_bytes(4, "little", signed=True)
+        carried = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if descriptor >= 0 else []
+        with_flags = _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT
+        socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        try:
+            socket.sendmsg([data], carried, with_flags, self._theirs)
+        except OSError:
+            return
+        finally:
+            socket.close()
+
+    def until_ready(self, pidfd: int, main: int) -> Task[None]:
+        """Passes on until the container is ready or has ended, and the manager has read of it."""
+        while not self.ready:
+            ended = yield Wait(reads=(self.fileno(), pidfd))
+            self.move(main)
+            if pidfd in ended:
+                return
+        yield from self._barrier()
+
+    def _barrier(self) -> Task[None]:
+        """Waits until the manager closes a descriptor that it gets (sd_notify_barrier(3))."""
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        self._say(b"BARRIER=1", writing)
+        os.close(writing)
+        try:
+            yield Wait(reads=(reading,), until=time.monotonic() + _BARRIER)
+        finally:
+            os.close(reading)
+
+    def close(self) -> None:
+        """Stops to listen; the socket stays where it is until the container is deleted."""
+        self._ours.close()
+
+
+def start_until_ready(store: Store, container: str) -> Task[None]:
+    """As ``start``; a container that was made with a socket is waited for until it is ready or has ended.
+
+    Raises as ``start`` does.
+    """
+    directory, host = store.directory(container), manager()
+    if not host or not _has_place(directory):
+        yield from start(store, container)
+        return
+    entries = entries_of(store, container)
+    pidfd = open_pidfd(entries.pid, entries.start)
+    notifications = listen(directory, host)
+    try:
+        yield from start(store, container)
+        if pidfd >= 0:
+            yield from notifications.until_ready(pidfd, entries.pid)
+    finally:
+        notifications.close()
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+def _has_place(directory: str) -> bool:
+    """Whether the container of the state ``directory`` has a socket, and nobody has bound it yet."""
+    try:
+        return not os.listdir(f"{directory}/{DIRECTORY}")
+    except OSError:
+        return False

@@ -1,0 +1,83 @@
+"""linux.intelRdt of whole containers, in a simulated tree: no machine of ours has the CPU for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ocirun import host
+from ocirun.errors import HookError
+from ocirun.lifecycle.exec import ProcessOptions, exec_process
+from ocirun.waiting import drive
+from tests.host.inprocess import Made, making
+from tests.resctrl_tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.host.bundles import Bundle, Json
+    from tests.host.runtimes import Runtime
+
+
+@pytest.fixture
+def tree(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
+    """Found where the kernel's would be."""
+    made = Tree(scratch / "tmp/resctrl", monkeypatch)
+    monkeypatch.setattr(host, "_resctrl", lambda: str(made.mount))
+    yield made
+    shutil.rmtree(made.mount)
+
+
+@pytest.fixture
+def made(scratch: Path) -> Iterator[Made]:
+    """Containers of this process."""
+    yield from making(scratch / "state")
+
+
+def test_a_container_has_its_own_class_until_it_is_deleted(made: Made, bundle: Bundle, tree: Tree) -> None:
+    asked: Json = {"l3CacheSchema": "L3:0=7f0", "schemata": ["MB:1=30"], "enableMonitoring": True}
+    container = made.create(bundle.put(asked, "linux", "intelRdt").sleeping())
+    group = f"{container.id}/mon_groups/{container.id}"
+    assert tree.schemata(container.id) == "L3:0=7f0\nMB:1=30\n"
+    assert tree.tasks(container.id) == tree.tasks(group) == [container.pid]
+
+    made.start(container)
+    executed = drive(
+        exec_process(made.store, container.id, {"args": ["/bin/true"], "cwd": "/"}, ProcessOptions())
+    )
+    os.close(executed.pidfd)
+    os.waitpid(executed.pid, 0)
+    assert tree.tasks(container.id) == tree.tasks(group) == [container.pid, executed.pid]
+    made.delete(container)
+    assert tree.classes() == set()
+
+
+def test_a_named_class_stays_without_its_group(made: Made, bundle: Bundle, tree: Tree) -> None:
+    asked: Json = {"closID": "fast", "memBwSchema": "MB:0=90", "enableMonitoring": True}
+    container = made.create(bundle.put(asked, "linux", "intelRdt").sleeping())
+    assert tree.groups("fast") == {container.id}
+    made.delete(container)
+    assert (tree.classes(), tree.groups("fast")) == ({"fast"}, set())
+
+
+def test_a_create_that_fails_leaves_no_class(made: Made, bundle: Bundle, tree: Tree) -> None:
+    bundle.put({"enableMonitoring": True}, "linux", "intelRdt").put(
+        [{"path": "/bin/false"}], "hooks", "createRuntime"
+    )
+    with pytest.raises(HookError):
+        made.create(bundle)
+    assert tree.classes() == set()
+
+
+def test_without_resctrl_it_is_an_error(ocirun: Runtime, bundle: Bundle) -> None:
+    if any(" - resctrl " in line for line in Path("/proc/self/mountinfo").read_text().splitlines()):
+        pytest.skip("this host has resctrl")
+    ocirun.attempt(bundle.put({"closID": "fast"}, "linux", "intelRdt")).refused(
+        "resctrl is not mounted",
+        "/linux/intelRdt]",
+        "(mount -t resctrl resctrl /sys/fs/resctrl, on a CPU that has it",
+    )

@@ -1,0 +1,21 @@
+"""The same below a stock kernel, which has every controller: emulated, so that it takes long (make proof)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.vm.machine import Machine
+from tests.vm.guests import FULL_GROUPS, NOT_THERE
+
+if TYPE_CHECKING:
+    from tests.vm.guests import Guests
+
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(6000)]
+
+
+@pytest.mark.parametrize("group", FULL_GROUPS)
+def test_what_is_observed_is_the_same_below_a_stock_kernel(guests: Guests, group: str) -> None:
+    files = [f"tests/host/{name}.py" for name in FULL_GROUPS[group]]
+    guests.check(Machine(full=True), *files, seconds=5000, lacking=NOT_THERE)
