@@ -48,6 +48,8 @@ def test_a_paused_container_stands_still_and_goes_on(runtime: Runtime, bundle: B
     container = runtime.running(bundle.sh(COUNTING))
     observe.eventually(lambda: _told(container) > 2, "it counts")
     runtime.call("pause", container.id).ok()
+    if runtime.name == "crun":  # which writes cgroup.freeze and does not wait for the kernel
+        observe.eventually(lambda: _is_frozen(container), "it is frozen")
     assert _is_frozen(container)
     assert _status(container) == "paused"
     stood = _told(container)
