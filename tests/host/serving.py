@@ -38,8 +38,8 @@ GROUP = "io.containerd.runc.v2.group"
 STATE = Path("/run/containerd/ocirun") / shims.NAMESPACE
 #: No answer takes so many seconds unless the shim hangs.
 PATIENCE = 20.0
-#: An answer from memory that takes so many seconds was held up.
-HELD_UP = 3.0
+#: An answer from memory that takes so many seconds was held up (a drain takes 10).
+HELD_UP = 8.0
 #: Seconds that containerd gives `delete` (io.containerd.timeout.shim.cleanup).
 CONTAINERDS_PATIENCE = 5.0
 

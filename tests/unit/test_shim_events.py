@@ -401,7 +401,7 @@ def test_replay_gives_up_in_time_and_keeps_what_is_left(
     publisher.close()
     before = time.monotonic()
     assert replay(str(bundle), str(containerd.path), "moby", patience=0.3) == 0
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 10
     assert spooled(bundle) == 2
 
 

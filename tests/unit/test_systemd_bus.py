@@ -253,7 +253,7 @@ def test_the_jobs_of_others_do_not_make_it_wait_longer(
 ) -> None:
     def others(call: Message) -> Iterator[Message]:
         yield new_method_return(call, "o", (JOB,))
-        for _ in range(250):
+        for _ in range(1500):
             time.sleep(0.02)
             yield _signal("JobRemoved", "uoss", (6, "/job/6", "other.scope", "done"), sender=sender)
 
@@ -263,7 +263,7 @@ def test_the_jobs_of_others_do_not_make_it_wait_longer(
     with pytest.raises(DriverError, match=r"systemd does not answer .*the job of StartTransientUnit"):
         drive(connected.start_scope("a.scope", [], 1))
     connected.close()
-    assert time.monotonic() - since < 3
+    assert time.monotonic() - since < 20
 
 
 @pytest.mark.usefixtures("impatient")
