@@ -27,7 +27,7 @@ _ENGINES = """containerd docker.io docker-cli podman uidmap slirp4netns passt fu
 #: To compile the project and to run its tests.
 _PROJECT = """gcc libc6-dev musl-tools linux-libc-dev python3 python3-dev python3-venv python3-hatchling
     libseccomp2 python3-jsonschema python3-prctl python3-psutil python3-pyroute2 python3-pytest
-    python3-pytest-timeout"""
+    python3-pytest-rerunfailures python3-pytest-timeout"""
 
 PACKAGES = f"{_KERNEL} {_SYSTEM} {_ENGINES} {_PROJECT}".split()
 #: From PyPI: what the suite has not, or older than our messages were generated for.

@@ -45,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         why = deviation(name, runtime)
         if why:
             item.add_marker(pytest.mark.xfail(reason=f"{runtime}: {why}", strict=True))
+        if runtime != "ocirun":  # an oracle: a race of its own tells nothing of ours
+            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.hookimpl(wrapper=True)
