@@ -4,8 +4,8 @@ One image, and two machines that boot it; both are plain programs that need no K
 two seconds, runs at native speed and has the controllers cpu, io, memory and pids.  The emulated PC has a
 stock kernel with everything (cpuset, hugetlb, criu, AppArmor, two processors) and is twenty times slower.
 
-``python -m conformance.vm [--full] [--systemd] [--project] -- COMMAND`` runs a command in a copy of the
-current directory and ends with its status.
+``python -m conformance.vm [--full] [--systemd] [--selinux] [--project] -- COMMAND`` runs a command in a copy
+of the current directory and ends with its status.
 
 recipe    what the image holds
 image     builds it once, into the cache of the peers

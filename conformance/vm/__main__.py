@@ -18,7 +18,11 @@ def main() -> int:
     """Runs a command in a guest and gives its status."""
     wanted = _parser().parse_args()
     machine = Machine(
-        full=wanted.full, systemd=wanted.systemd, memory=wanted.memory, processors=wanted.processors
+        full=wanted.full,
+        systemd=wanted.systemd,
+        selinux=wanted.selinux,
+        memory=wanted.memory,
+        processors=wanted.processors,
     )
     try:
         outcome = machine.run(_job(wanted), wanted.timeout)
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--full", action="store_true", help="emulate a PC with a stock kernel")
     parser.add_argument("--systemd", action="store_true", help="boot systemd, COMMAND is a service")
+    parser.add_argument("--selinux", action="store_true", help="boot with SELinux, which has no policy")
     parser.add_argument("--project", action="store_true", help="in this checkout, with ocirun in the PATH")
     parser.add_argument("--memory", type=int, default=MEMORY, metavar="MIB")
     parser.add_argument("--processors", type=int, default=PROCESSORS, help="with --full")

@@ -35,11 +35,13 @@ _SYSTEMD = "init=/lib/systemd/systemd systemd.unit=ocirun-vm.service systemd.con
 class Machine:
     """Which machine: User-mode Linux, or the emulated PC if ``full``; ``memory`` is in MiB.
 
-    ``processors`` are the PC's; User-mode Linux has one.
+    ``processors`` are the PC's; User-mode Linux has one.  With ``selinux`` its kernel has that, without a
+    policy.
     """
 
     full: bool = False
     systemd: bool = False
+    selinux: bool = False
     memory: int = MEMORY
     processors: int = PROCESSORS
 
@@ -89,7 +91,7 @@ class Machine:
         return str(shared if roomy else scratch)
 
     def _command(self, found: Image, scratch: Path, disk: Path) -> list[str]:
-        kernel = f"{_KERNEL} {_SYSTEMD if self.systemd else _PLAIN}"
+        kernel = f"{_KERNEL} {_SYSTEMD if self.systemd else _PLAIN}{' security=selinux' * self.selinux}"
         if self.full:
             return pc.command(found, scratch, disk, kernel, self.memory, self.processors)
         return uml.command(found, scratch, disk, kernel, self.memory)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 #: The greatest uid and gid; one more, (uid_t) -1, is no id.
 _GREATEST = 0xFFFFFFFE
 #: What --process says alone: such a flag beside it would be lost.
-_SAID_BY_FILE = ("tty", "cwd", "env", "user", "additional-gids", "cap", "no-new-privs", "apparmor")
+_SAID_BY_FILE = (
+    "tty", "cwd", "env", "user", "additional-gids", "cap", "no-new-privs", "apparmor", "process-label",
+)  # fmt: skip
 
 
 def command(invocation: Invocation, reporter: Reporter) -> int:
@@ -160,6 +162,8 @@ def _adapted(invocation: Invocation, target: Target) -> Process:
         process["noNewPrivileges"] = invocation.switch("no-new-privs")
     if invocation.given("apparmor"):
         process["apparmorProfile"] = invocation.text("apparmor")
+    if invocation.given("process-label"):
+        process["selinuxLabel"] = invocation.text("process-label")
     _set_user(invocation, process)
     _add_capabilities(invocation.texts("cap"), process)
     return process

@@ -188,7 +188,7 @@ _EXEC: tuple[Flag, ...] = (
         value="PATH",
     ),
     Flag("apparmor", "the AppArmor profile of the process", value="PROFILE"),
-    Flag("process-label", "the SELinux label of the process", value="LABEL", unbuilt=ANY),
+    Flag("process-label", "the SELinux label of the process", value="LABEL"),
     Flag("pidfd-socket", "a Unix socket that receives a pidfd of the process", value="PATH"),
 )
 

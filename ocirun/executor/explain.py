@@ -122,8 +122,14 @@ HINTS: dict[tuple[str, int], str] = {
     ("set_memory_policy", errno.ENOSYS): "this kernel was built without memory nodes (CONFIG_NUMA)",
     ("set_affinity", errno.EINVAL): "none of these CPUs is in the cgroup of the container, or on this host",
     ("set_initial_affinity", errno.EINVAL): "none of these CPUs is on this host, or ours to use",
-    ("set_selinux", errno.EINVAL): "SELinux knows no such label: see the policy that is loaded",
-    ("set_selinux", errno.EACCES): "the policy of SELinux does not let us give this label",
+    **dict.fromkeys(
+        (("label_keyring", errno.EINVAL), ("set_selinux", errno.EINVAL)),
+        "SELinux knows no such label: see the policy that is loaded",
+    ),
+    **dict.fromkeys(
+        (("label_keyring", errno.EACCES), ("set_selinux", errno.EACCES)),
+        "the policy of SELinux does not let us give this label",
+    ),
     ("set_apparmor", errno.ENOENT): "the kernel has no profile of that name: load it by apparmor_parser",
     ("make_mapping", errno.EINVAL): "the kernel takes no id twice, and none beyond 4294967294",
     ("make_mapping", errno.EPERM): "this ocirun may not map these ids: they are not of its user namespace",

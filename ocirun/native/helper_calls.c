@@ -60,6 +60,10 @@ void run_become_root(const struct become_root_args *args) {
     must(syscall(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl", "PR_SET_DUMPABLE");
 }
 
+void run_label_keyring(const struct label_keyring_args *args) {
+    write_own(args->proc, "attr/keycreate", args->label);
+}
+
 void run_set_propagation(const struct set_propagation_args *args) {
     must(syscall(SYS_mount, NULL, "/", NULL, args->flags, NULL), "mount", "/");
 }

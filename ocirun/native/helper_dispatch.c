@@ -85,6 +85,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_BECOME_ROOT:
         run_become_root(&args->become_root);
         return;
+    case VERB_LABEL_KEYRING:
+        run_label_keyring(&args->label_keyring);
+        return;
     case VERB_JOIN_KEYRING:
         run_join_keyring(&args->join_keyring);
         return;

@@ -30,6 +30,7 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_JOIN_CGROUP_NAMESPACE] = ACTOR_INIT,
     [VERB_MAKE_TIME_NAMESPACE] = ACTOR_INIT,
     [VERB_BECOME_ROOT] = ACTOR_INIT,
+    [VERB_LABEL_KEYRING] = ACTOR_INIT,
     [VERB_JOIN_KEYRING] = ACTOR_INIT,
     [VERB_SET_LINK_UP] = ACTOR_INIT,
     [VERB_SET_PROPAGATION] = ACTOR_INIT,
@@ -161,6 +162,9 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_str(wire, &args->make_time_namespace.offsets) && wire_at_end(wire);
     case VERB_BECOME_ROOT:
         return wire_u64(wire, &args->become_root.namespaces) && wire_at_end(wire);
+    case VERB_LABEL_KEYRING:
+        return wire_slot(wire, &args->label_keyring.proc) && wire_str(wire, &args->label_keyring.label) &&
+               wire_at_end(wire);
     case VERB_JOIN_KEYRING:
         return wire_str(wire, &args->join_keyring.name) && wire_at_end(wire);
     case VERB_SET_LINK_UP:

@@ -8,7 +8,7 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\xef\x10\x96\xb2\xea\x9e\x51\xb4\x9c\x9d\xb1\x48\xa6\x3b\x2c\x62"
+#define TABLE_DIGEST "\x7a\x34\xa4\x51\xb0\x86\x0a\xc7\xa8\x9f\x6c\xd7\x2f\x2d\x7f\x4a"
 
 enum verb {
     VERB_MEET = 1,
@@ -38,52 +38,53 @@ enum verb {
     VERB_JOIN_CGROUP_NAMESPACE = 43,
     VERB_MAKE_TIME_NAMESPACE = 44,
     VERB_BECOME_ROOT = 45,
-    VERB_JOIN_KEYRING = 46,
-    VERB_SET_LINK_UP = 47,
-    VERB_SET_PROPAGATION = 48,
-    VERB_ATTACH_ROOT = 49,
-    VERB_MOUNT = 50,
-    VERB_ATTACH = 51,
-    VERB_REMOUNT = 52,
-    VERB_MAKE_DEVICE = 53,
-    VERB_MAKE_SYMLINK = 54,
-    VERB_MAKE_DIRECTORY = 55,
-    VERB_MAKE_CONSOLE = 56,
-    VERB_RUN_HOOK_INSIDE = 57,
-    VERB_PIVOT_ROOT = 58,
-    VERB_NEW_SESSION = 59,
-    VERB_TAKE_TERMINAL = 60,
-    VERB_SET_ROOT_READONLY = 61,
-    VERB_SET_READONLY = 62,
-    VERB_SET_HOSTNAME = 63,
-    VERB_SET_DOMAINNAME = 64,
-    VERB_SET_SELINUX = 65,
-    VERB_SET_APPARMOR = 66,
-    VERB_SET_SYSCTL = 67,
-    VERB_READONLY_PATH = 68,
-    VERB_MASK_PATH = 69,
-    VERB_SET_ROOT_PROPAGATION = 70,
-    VERB_FORBID_NEW_PRIVILEGES = 71,
-    VERB_SET_SCHEDULER = 72,
-    VERB_SET_IO_PRIORITY = 73,
-    VERB_SET_PERSONALITY = 74,
-    VERB_SET_MEMORY_POLICY = 75,
-    VERB_ENTER_CWD = 76,
-    VERB_SET_RLIMIT = 77,
-    VERB_OWN_STDIO = 78,
-    VERB_DROP_BOUNDING = 79,
-    VERB_SET_GROUPS = 80,
-    VERB_SET_IDS = 81,
-    VERB_SET_CAPABILITIES = 82,
-    VERB_RAISE_AMBIENT = 83,
-    VERB_SET_UMASK = 84,
-    VERB_FIND_HOME = 85,
-    VERB_FIND_PROGRAM = 86,
-    VERB_LOAD_SECCOMP = 87,
-    VERB_CLOSE_DESCRIPTORS = 88,
-    VERB_AWAIT_START = 89,
-    VERB_EXEC = 90,
-    VERB_LAST = 90,
+    VERB_LABEL_KEYRING = 46,
+    VERB_JOIN_KEYRING = 47,
+    VERB_SET_LINK_UP = 48,
+    VERB_SET_PROPAGATION = 49,
+    VERB_ATTACH_ROOT = 50,
+    VERB_MOUNT = 51,
+    VERB_ATTACH = 52,
+    VERB_REMOUNT = 53,
+    VERB_MAKE_DEVICE = 54,
+    VERB_MAKE_SYMLINK = 55,
+    VERB_MAKE_DIRECTORY = 56,
+    VERB_MAKE_CONSOLE = 57,
+    VERB_RUN_HOOK_INSIDE = 58,
+    VERB_PIVOT_ROOT = 59,
+    VERB_NEW_SESSION = 60,
+    VERB_TAKE_TERMINAL = 61,
+    VERB_SET_ROOT_READONLY = 62,
+    VERB_SET_READONLY = 63,
+    VERB_SET_HOSTNAME = 64,
+    VERB_SET_DOMAINNAME = 65,
+    VERB_SET_SELINUX = 66,
+    VERB_SET_APPARMOR = 67,
+    VERB_SET_SYSCTL = 68,
+    VERB_READONLY_PATH = 69,
+    VERB_MASK_PATH = 70,
+    VERB_SET_ROOT_PROPAGATION = 71,
+    VERB_FORBID_NEW_PRIVILEGES = 72,
+    VERB_SET_SCHEDULER = 73,
+    VERB_SET_IO_PRIORITY = 74,
+    VERB_SET_PERSONALITY = 75,
+    VERB_SET_MEMORY_POLICY = 76,
+    VERB_ENTER_CWD = 77,
+    VERB_SET_RLIMIT = 78,
+    VERB_OWN_STDIO = 79,
+    VERB_DROP_BOUNDING = 80,
+    VERB_SET_GROUPS = 81,
+    VERB_SET_IDS = 82,
+    VERB_SET_CAPABILITIES = 83,
+    VERB_RAISE_AMBIENT = 84,
+    VERB_SET_UMASK = 85,
+    VERB_FIND_HOME = 86,
+    VERB_FIND_PROGRAM = 87,
+    VERB_LOAD_SECCOMP = 88,
+    VERB_CLOSE_DESCRIPTORS = 89,
+    VERB_AWAIT_START = 90,
+    VERB_EXEC = 91,
+    VERB_LAST = 91,
 };
 
 enum actor { ACTOR_HOST, ACTOR_STAGE, ACTOR_INIT };
@@ -212,6 +213,11 @@ struct make_time_namespace_args {
 
 struct become_root_args {
     uint64_t namespaces;
+};
+
+struct label_keyring_args {
+    uint32_t proc;
+    const char *label;
 };
 
 struct join_keyring_args {
@@ -484,6 +490,7 @@ union verb_args {
     struct join_cgroup_namespace_args join_cgroup_namespace;
     struct make_time_namespace_args make_time_namespace;
     struct become_root_args become_root;
+    struct label_keyring_args label_keyring;
     struct join_keyring_args join_keyring;
     struct set_link_up_args set_link_up;
     struct set_propagation_args set_propagation;
@@ -562,6 +569,7 @@ void run_set_affinity(const struct set_affinity_args *args);
 void run_join_cgroup_namespace(const struct join_cgroup_namespace_args *args);
 void run_make_time_namespace(const struct make_time_namespace_args *args);
 void run_become_root(const struct become_root_args *args);
+void run_label_keyring(const struct label_keyring_args *args);
 void run_join_keyring(const struct join_keyring_args *args);
 void run_set_link_up(const struct set_link_up_args *args);
 void run_set_propagation(const struct set_propagation_args *args);

@@ -237,6 +237,13 @@ def companions(view: View) -> Iterator[str]:
             yield f"{name} without {' or '.join(others)}"
 
 
+def labelled_alike(view: View) -> Iterator[str]:
+    """A program with a label of SELinux has a keyring with that label: it could not use another."""
+    wanted = {"set_selinux", "join_keyring"} <= view.places.keys()
+    if wanted != ("label_keyring" in view.places):
+        yield "the keyring has not the label of the program" if wanted else "a label without its program"
+
+
 def default_devices(view: View) -> Iterator[str]:
     """The default nodes and links are there, all of them or, where /dev is bound, none."""
     made = {
@@ -399,6 +406,7 @@ CREATING: tuple[Callable[[View], Iterator[str]], ...] = (
     order_of_creation,
     mandatory,
     companions,
+    labelled_alike,
     default_devices,
     devices_after_mounts,
     late_readonly,

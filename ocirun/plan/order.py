@@ -47,6 +47,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("join_cgroup_namespace",),
     ("make_time_namespace",),
     ("become_root",),
+    ("label_keyring",),
     ("join_keyring",),
     ("set_link_up",),
     ("move_net_devices",),

@@ -390,6 +390,7 @@ VALUES: dict[str, Values] = {
     "find_program": _program,
     "load_seccomp": _filter,
     "send_listener": _listener,
+    "label_keyring": _selinux,
     "set_selinux": _selinux,
     "set_apparmor": _apparmor,
     "make_console": _console,

@@ -65,10 +65,17 @@ _BITS = {name: 1 << number for number, name in enumerate(CAPABILITIES)}
 
 
 def keyring(draft: Draft) -> Sequence[Step]:
-    """A session keyring of its own, so that the caller's keys are not the container's (keyrings(7))."""
+    """A session keyring of its own, so that the caller's keys are not the container's (keyrings(7)).
+
+    It has the label of the program, which could not use it under that of the runtime.
+    """
     if not draft.options.new_keyring:
         return ()
-    return (steps.join_keyring(name=f"_ses.{draft.options.id}", pointer="", why=LIFECYCLE),)
+    joined = steps.join_keyring(name=f"_ses.{draft.options.id}", pointer="", why=LIFECYCLE)
+    if not is_labelled(draft):
+        return (joined,)
+    label = draft.process.get("selinuxLabel", "")
+    return steps.label_keyring(proc="proc", label=label, pointer="/process/selinuxLabel"), joined
 
 
 def is_labelled(draft: Draft) -> bool:

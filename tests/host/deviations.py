@@ -66,11 +66,16 @@ _LINKS = (
 _UNLOCKED = "locks nothing"
 _BIND_ALONE = "maps bind mounts alone"
 
+_NO_POLICY = "takes SELinux without a policy for none"
+
 _SWAP = "tells systemd the limit of memory and swap together as that of swap"
 
 #: The test fails.
 DEVIATIONS: dict[str, dict[str, str]] = {
     "runc": {
+        "test_the_keyring_of_a_session_has_the_label_of_the_program": _NO_POLICY,
+        "test_a_user_namespace_changes_nothing_of_it": _NO_POLICY,
+        "test_a_label_for_an_executed_process_is_taken": _NO_POLICY,
         "test_what_only_cgroup_v1_had_is_refused": "ignores it without a word",
         **{f"test_{name}": _NO_LINKS for name in _LINKS},
         "test_what_lies_below_need_not_come_with_it": "has the kernel refuse it",

@@ -131,7 +131,7 @@ def test_a_paused_container(ocirun: Runtime, bundle: Bundle) -> None:
         (("--cgroup", "../other"), "is not a sub cgroup path"),
         (("--cgroup", "memory:sub"), "one tree for all controllers"),
         (("--apparmor", "x"), "this host has no AppArmor"),
-        (("--process-label", "x"), "--process-label is not built yet"),
+        (("--process-label", "x"), "this host has no SELinux"),
         (("--env", "NAME"), "--env NAME: must have the form NAME=VALUE"),
         (("--cwd", "tmp"), "--cwd tmp: must be an absolute path"),
         (("--user", "root"), "'root' is no id"),

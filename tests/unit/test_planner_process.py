@@ -411,6 +411,14 @@ def test_a_label_needs_a_host_with_selinux() -> None:
 
     assert caught.value.pointer == "/process/selinuxLabel"
     assert caught.value.message == "this host has no SELinux"
-    assert arguments(with_process(process), "set_selinux") == [
-        {"proc": "proc", "label": "system_u:system_r:container_t:s0"}
-    ]
+    labelled = {"proc": "proc", "label": "system_u:system_r:container_t:s0"}
+    assert arguments(with_process(process), "set_selinux") == [labelled]
+    assert arguments(with_process(process), "label_keyring") == [labelled]
+
+
+def test_a_keyring_of_the_caller_keeps_its_label() -> None:
+    config = cases.config()
+    assert "process" in config
+    config["process"]["selinuxLabel"] = "system_u:system_r:container_t:s0"
+    kept = plan(config, cases.a_host(), cases.options(new_keyring=False))
+    assert arguments(kept, "label_keyring") == []

@@ -32,6 +32,10 @@ def test_cgroups_that_systemd_makes_are_observed_in_user_mode_linux(guests: Gues
     guests.check(Machine(systemd=True), "tests/host/test_systemd.py", seconds=SECONDS, lacking=())
 
 
+def test_labels_are_observed_where_there_is_selinux(guests: Guests) -> None:
+    guests.check(Machine(selinux=True), "tests/host/test_selinux.py", seconds=SECONDS, lacking=())
+
+
 @pytest.mark.parametrize("systemd", [False, True])
 def test_the_containers_of_engines_run_in_user_mode_linux(guests: Guests, systemd: bool) -> None:
     guests.check(Machine(systemd=systemd), "tests/vm/inside", seconds=SECONDS, lacking=())
