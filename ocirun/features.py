@@ -18,6 +18,8 @@ OLDEST_SPEC = "1.0.0"
 #: Members that were written from the specification and are tested in a simulated tree alone, for want of the
 #: devices.
 SIMULATED = ("linux.intelRdt", "linux.resources.rdma")
+#: Annotations that change what is made of a config (features.md); with a dot at its end, all that begin so.
+OBEYED_ANNOTATIONS = ("org.systemd.property.", "run.oci.")
 
 
 def features() -> dict[str, object]:
@@ -29,7 +31,7 @@ def features() -> dict[str, object]:
         "mountOptions": known_words(),
         "linux": _linux(),
         "annotations": {"ocirun.simulated": " ".join(SIMULATED)},
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": [*OBEYED_ANNOTATIONS],
     }
 
 

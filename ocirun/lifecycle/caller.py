@@ -25,8 +25,10 @@ def filter_of(config: Config, root: str, *, keep: bool = True) -> Filter | None:
     if not profile:
         return None
     from ocirun.lifecycle.filter import compiled_filter
+    from ocirun.seccomp.cache import FAIL_UNKNOWN
 
-    return compiled_filter(profile, root, keep=keep)
+    strict = config.get("annotations", {}).get(FAIL_UNKNOWN, "0") != "0"
+    return compiled_filter(profile, root, keep=keep, strict=strict)
 
 
 def without_process() -> ConfigError:

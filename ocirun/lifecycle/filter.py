@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from ocirun.seccomp.compile import Compiled
 
 
-def compiled_filter(profile: Seccomp, root: str, *, keep: bool = True) -> Filter:
+def compiled_filter(profile: Seccomp, root: str, *, keep: bool = True, strict: bool = False) -> Filter:
     """The filter for ``profile`` from the cache below ``root``, else compiled, and kept there with ``keep``.
 
-    What this host cannot compile is in the filter, for the planner to tell with all else that is wrong.
+    What this host cannot compile is in the filter, for the planner to tell with all else that is wrong; with
+    ``strict`` that is also a system call whose name it does not know.
     """
+
+    def compiled(profile: Seccomp) -> Compiled:
+        full.become_full()  # the compiler is a package, and a library, that the core has not
+        from ocirun.seccomp.compile import compile_profile
+
+        return compile_profile(profile, strict=strict)
+
     try:
-        found = look_up(root, profile, _compile, keep=keep)
+        found = look_up(root, profile, compiled, keep=keep, strict=strict)
     except HostError as error:
         return Filter(lack=error.message, hint=error.hint, place=error.pointer)
     return Filter(found.program, found.rules, f"{'compiled' if found.fresh else 'cached'} {found.key[:12]}…")
-
-
-def _compile(profile: Seccomp) -> Compiled:
-    full.become_full()  # the compiler is a package, and a library, that the core has not
-    from ocirun.seccomp.compile import compile_profile
-
-    return compile_profile(profile)

@@ -32,7 +32,7 @@ NOT_PLANNED: dict[str, str] = {
     "/process/execCPUAffinity/final": "it is of processes that exec starts",
     "/linux/personality/flags": "none is defined, and the rules of the config take none",
     "/ociVersion": "the reader of the config judges it",
-    "/annotations": "they are kept in the state of the container; systemd reads its own",
+    "/annotations": "they are kept in the state of the container, and few are obeyed (docs/annotations.md)",
     **{f"/hooks/{kind}/*/timeout": "the lifecycle, which runs the hooks, keeps it" for kind in HOOKS},
 }
 
@@ -62,6 +62,10 @@ def check(draft: Draft) -> None:
     check_process(draft)
     _refuse(draft, "", draft.config, REFUSED[""])
     _check_label(draft)
+    if any(key.startswith("run.oci.") for key in draft.config.get("annotations", ())):
+        from ocirun.planner import annotated
+
+        annotated.check(draft)
 
 
 def _check_label(draft: Draft) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Raise it when the same profile would be compiled into something else, or the files look otherwise.
 VERSION = b"1"
 NAME = ".seccomp"
+#: The annotation, crun's, by which a name that libseccomp does not know is an error; "0" asks for nothing.
+FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
 #: How many filters are kept; a host has a few profiles.
 MOST = 64
 _LONGEST = 4096 * 8 + 8192
@@ -50,12 +52,20 @@ class Cached:
         self.fresh = fresh
 
 
-def look_up(root: str, profile: Seccomp, make: Callable[[Seccomp], Compiled], *, keep: bool = True) -> Cached:
+def look_up(
+    root: str,
+    profile: Seccomp,
+    make: Callable[[Seccomp], Compiled],
+    *,
+    keep: bool = True,
+    strict: bool = False,
+) -> Cached:
     """The program for ``profile`` as it is kept below ``root``, or as ``make`` compiles it.
 
-    With ``keep`` a new one is kept.  Raises what ``make`` raises, and nothing else.
+    With ``keep`` a new one is kept; that of a ``strict`` compiler is another.  Raises what ``make`` raises,
+    and nothing else.
     """
-    key = key_of(profile)
+    key = key_of(profile, strict=strict)
     directory = _opened(root, make=False)
     try:
         found = _read(directory, key) if directory >= 0 else None
@@ -70,11 +80,11 @@ def look_up(root: str, profile: Seccomp, make: Callable[[Seccomp], Compiled], *,
     return Cached(made.program, made.rules, key, fresh=True)
 
 
-def key_of(profile: Seccomp) -> str:
+def key_of(profile: Seccomp, *, strict: bool = False) -> str:
     """The name under which the program for ``profile`` is kept on this host."""
     host = os.uname()
-    parts = (VERSION, host.machine.encode(), host.release.encode(), ascii(profile).encode())
-    return digest(b"\0".join(parts)).hex()
+    parts = [VERSION, host.machine.encode(), host.release.encode(), ascii(profile).encode()]
+    return digest(b"\0".join([*parts, b"strict"] if strict else parts)).hex()
 
 
 def _opened(root: str, *, make: bool) -> int:

@@ -8,6 +8,7 @@ import os
 from ocirun.errors import HostError
 from ocirun.files import read_file
 from ocirun.seccomp import newer
+from ocirun.seccomp.cache import FAIL_UNKNOWN
 from ocirun.seccomp.rules import default_action, rules
 from ocirun.seccomp.tables import ARCHITECTURES, KERNEL_NAMES
 
@@ -37,14 +38,17 @@ class Compiled:
         self.library = library
 
 
-def compile_profile(profile: Seccomp) -> Compiled:
+def compile_profile(profile: Seccomp, *, strict: bool = False) -> Compiled:
     """The program of ``profile``, which was checked.
 
-    Names that libseccomp does not know are left out: profiles name what only newer kernels have.  Raises
-    HostError without libseccomp, for what it or the kernel does not know, and for a program that is too long.
+    Names that libseccomp does not know are left out, unless it is ``strict``: profiles name what only newer
+    kernels have.  Raises HostError without libseccomp, for what it or the kernel does not know, and for a
+    program that is too long.
     """
     _load()
     _check_actions(profile)
+    if strict:
+        _check_names(profile)
     import pyseccomp
 
     try:
@@ -97,6 +101,27 @@ def _check_actions(profile: Seccomp) -> None:
             raise HostError(
                 f"this kernel does not know {action}", pointer=_POINTER + place, hint=f"see {_ACTIONS}"
             )
+
+
+def _check_names(profile: Seccomp) -> None:
+    """Raises HostError with every name that libseccomp does not know, at the place of the first."""
+    from pyseccomp import Arch
+
+    unknown = [
+        (name, f"/syscalls/{number}/names/{place}")
+        for number, rule in enumerate(profile.get("syscalls", ()))
+        for place, name in enumerate(rule["names"])
+        if _number(Arch.NATIVE, name) == _UNKNOWN
+    ]
+    if unknown:
+        names = ", ".join(dict.fromkeys(name for name, _ in unknown))
+        raise HostError(
+            f"libseccomp does not know {names}",
+            pointer=_POINTER + unknown[0][1],
+            hint="a newer libseccomp knows more; without the annotation "
+            + FAIL_UNKNOWN
+            + " they are left out",
+        )
 
 
 def _add_architectures(made: SyscallFilter, profile: Seccomp) -> list[int]:

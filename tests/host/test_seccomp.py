@@ -292,3 +292,37 @@ def test_a_profile_that_cannot_be_is_refused_by_its_place(
 def test_an_errno_beside_an_action_that_takes_none_is_an_error(runtime: Runtime, bundle: Bundle) -> None:
     """config-linux.md#seccomp."""
     assert runtime.attempt(filtered(bundle, denying("mkdir", action="SCMP_ACT_LOG", errno_ret=1))).code != 0
+
+
+_FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
+
+
+def test_a_call_that_nobody_knows_is_left_out_unless_the_annotation_refuses_it(
+    runtime: Runtime, bundle: Bundle
+) -> None:
+    filtered(bundle, denying("mkdir", "no_such_call")).put({_FAIL_UNKNOWN: "0"}, "annotations")
+    assert runtime.run(bundle.args("true")).ok()
+    result = runtime.attempt(bundle.put({_FAIL_UNKNOWN: "1"}, "annotations"))
+    assert result.code != 0
+    assert "no_such_call" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("annotation", "told"),
+    [
+        ("run.oci.seccomp_bpf_data", "is not built: no plan could show what the bytes of a filter do"),
+        ("run.oci.seccomp.plugins", "is not built: no library of somebody else is loaded into the runtime"),
+        ("run.oci.handler", "is not built: a program is executed by the kernel alone"),
+    ],
+)
+def test_an_annotation_that_would_make_another_container_is_refused(
+    ocirun: Runtime, bundle: Bundle, annotation: str, told: str
+) -> None:
+    ocirun.attempt(bundle.put({annotation: "x"}, "annotations")).refused(f"/annotations/{annotation}", told)
+
+
+def test_an_annotation_that_can_be_done_without_is_told(ocirun: Runtime, bundle: Bundle) -> None:
+    bundle.put({"run.oci.keep_original_groups": "1"}, "annotations")
+    log = ocirun.file("log")
+    assert ocirun.call("--log", str(log), "run", "--bundle", str(bundle.write().path), "oh-annotated").ok()
+    assert "/annotations/run.oci.keep_original_groups" in log.read_text()

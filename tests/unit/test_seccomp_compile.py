@@ -170,6 +170,24 @@ def test_an_action_that_the_kernel_lacks(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert caught.value.pointer == "/linux/seccomp/syscalls/1/action"
 
 
+def test_a_strict_profile_names_every_call_that_is_not_known() -> None:
+    unknown = [
+        rule("SCMP_ACT_KILL"),
+        {"names": ["mkdirat", "no_such_call", "nor_this"], "action": "SCMP_ACT_LOG"},
+    ]
+    with pytest.raises(HostError, match="libseccomp does not know no_such_call, nor_this") as caught:
+        compile_profile(seccomp(syscalls=unknown), strict=True)
+    assert caught.value.pointer == "/linux/seccomp/syscalls/1/names/1"
+    known = seccomp(syscalls=[rule("SCMP_ACT_KILL"), {"names": ["ipc"], "action": "SCMP_ACT_LOG"}])
+    assert compile_profile(known, strict=True).program == compile_profile(known).program
+
+
+def test_a_filter_that_was_kept_says_nothing_of_a_strict_one(tmp_path: Path) -> None:
+    profile = seccomp(syscalls=[{"names": ["no_such_call"], "action": "SCMP_ACT_LOG"}])
+    assert compiled_filter(profile, str(tmp_path)).program
+    assert "no_such_call" in compiled_filter(profile, str(tmp_path), strict=True).lack
+
+
 # -- what the planner makes of it
 
 
