@@ -81,7 +81,8 @@ CODES: Sequence[Code] = (
     Code(
         "socket",
         "HostError",
-        "a terminal or a pidfd could not be sent to the socket that was given for it",
+        "a terminal, a pidfd or the listener of a filter could not be sent to the socket that was given for "
+        "it, or the agent there does not answer",
         "something must listen on it, and this user must be allowed to write to it",
         f"{_HOST}test_a_socket_that_nobody_listens_on",
     ),

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import posix as os
 
-from ocirun import SPEC_VERSION, paths
+from ocirun import SPEC_VERSION, journal, paths
+from ocirun.executor.listener import unanswered
 from ocirun.jsontext import dumps
 from ocirun.lifecycle.console import send_descriptor
+from ocirun.lifecycle.frozen import frozen
 from ocirun.lifecycle.hooks import state_for
+from ocirun.planner.seccomp import LISTENER_PATH, notifications
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +41,15 @@ def send_listener(
         yield from send_descriptor(path, listener, data, "the seccomp listener to the agent", step.pointer)
     finally:
         os.close(listener)
+
+
+def check_agent(directory: str) -> None:
+    """Raises HostError where init waits for the agent of its filter, and for nothing else: a hook inside may
+    take the time that it is given.  ``directory`` is the state of a container that is being started."""
+    entries = journal.read(directory)
+    profile = frozen(directory, entries).get("linux", {}).get("seccomp")
+    if profile and any(notifications(profile)) and not entries.has_hooks("startContainer"):
+        raise unanswered(profile.get("listenerPath", ""), LISTENER_PATH)
 
 
 def process_state(pid: int, metadata: str, state: Mapping[str, object]) -> dict[str, object]:

@@ -19,8 +19,8 @@ import posix as os
 import time
 
 from ocirun import full, journal
-from ocirun.errors import ConfigError, HelperError, HookError, Interrupted, OcirunError, StateError
-from ocirun.lifecycle.process import WAITING_COMM, exit_code, is_dead, look, open_pidfd
+from ocirun.errors import ConfigError, HelperError, HookError, HostError, Interrupted, OcirunError, StateError
+from ocirun.lifecycle.process import WAITING_COMM, exit_code, is_dead, look, open_pidfd, send_signal
 from ocirun.lifecycle.state import CREATED, CREATING, PAUSED, RUNNING, State
 from ocirun.lifecycle.store import state_io
 from ocirun.waiting import Wait
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _PROOF_LIMIT = 8192
 #: How long a process that ends may take to be dead.
 _PATIENCE = 10.0
+#: How long the agent of a filter may keep init from its program, and the lock from everybody else.
+_AGENTS_PATIENCE = 30.0
+_SIGKILL = 9
 _S_IFMT, _S_IFIFO = 0o170000, 0o010000
 
 
@@ -187,7 +190,7 @@ def _pass_gate(directory: str, pidfd: int) -> Task[bytes]:
     proof = _open_fifo(f"{directory}/proof", os.O_RDONLY)
     try:
         _open_gate(f"{directory}/gate")
-        return (yield from _collect(proof, pidfd))
+        return (yield from _collect(proof, pidfd, directory))
     finally:
         os.close(proof)
 
@@ -223,26 +226,41 @@ def _died_waiting() -> StateError:
     )
 
 
-def _collect(proof: int, pidfd: int) -> Task[bytes]:
+def _collect(proof: int, pidfd: int, directory: str) -> Task[bytes]:
     """What init wrote until every writer is gone.
 
     The death of init is awaited too, but ends nothing by itself: what it wrote last must still be read.
+    Raises HostError, and init is killed, where the agent of its filter keeps it from its program.
     """
     collected = b""
     dead = False
+    until: float | None = time.monotonic() + _AGENTS_PATIENCE
     while len(collected) < _PROOF_LIMIT and not _told(collected):
         try:
             chunk = os.read(proof, 4096)
         except BlockingIOError:
             if dead:
                 break
-            yield Wait(reads=(proof, pidfd))
+            if not (yield Wait(reads=(proof, pidfd), until=until)):
+                _end_unanswered(directory, pidfd)
+                until = None
             dead = is_dead(pidfd)
             continue
         if not chunk:
             break
         collected += chunk
     return collected
+
+
+def _end_unanswered(directory: str, pidfd: int) -> None:
+    """An agent that answers later must not start a program of which we have said that it does not run."""
+    from ocirun.lifecycle.listener import check_agent
+
+    try:
+        check_agent(directory)
+    except HostError:
+        send_signal(pidfd, _SIGKILL)
+        raise
 
 
 def _told(proof: bytes) -> bool:

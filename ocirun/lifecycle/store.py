@@ -102,10 +102,11 @@ class Store:
             makedirs(self.root, 0o711, exist_ok=True)
             os.mkdir(path, 0o700)
 
-    def lock(self, container: str) -> Task[Lock]:
-        """Waits for the lock of an existing container; raises StateError when there is none of that id."""
+    def lock(self, container: str, patience: float = _PATIENCE) -> Task[Lock]:
+        """Waits for the lock of an existing container; raises StateError when there is none of that id, or
+        somebody keeps it for more than ``patience`` seconds."""
         path = self.directory(container)
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + patience
         while True:
             lock = Lock(path, self._open(path, container), container)
             try:

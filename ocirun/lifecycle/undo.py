@@ -223,6 +223,26 @@ def _end_hook(entries: Journal) -> None:
         os.close(pidfd)
 
 
+def end_awaited(directory: str) -> None:
+    """Kills what the holder of the lock of the state ``directory`` may wait for without an end: the hook that
+    it runs, and an init that is held by a filter whose agent does not answer, or by a hook of its own.
+
+    Takes no lock.  Raises StateError for a journal that cannot be read.
+    """
+    entries = journal.read(directory, lenient=True)
+    _end_hook(entries)
+    if entries.head.get("pids") != pid_namespace():
+        return
+    pidfd = open_pidfd(entries.pid, entries.start)
+    if pidfd < 0:
+        return
+    try:
+        if not is_dead(pidfd):
+            send_signal(pidfd, _SIGKILL)
+    finally:
+        os.close(pidfd)
+
+
 def _gone(entries: Journal) -> Task[None]:
     """Ends an init that cgroup.kill did not reach because somebody moved it to another cgroup."""
     if entries.head.get("pids") != pid_namespace():

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ocirun.planner.draft import Draft
 
 _POINTER = "/linux/seccomp"
+#: Where the agent listens.
+LISTENER_PATH = f"{_POINTER}/listenerPath"
 
 #: Flags of the config -> those of seccomp(2).  The last is one of a listener: without SCMP_ACT_NOTIFY it has
 #: nothing to say, and the kernel refuses it.
@@ -77,12 +79,13 @@ def _flags(draft: Draft, profile: Seccomp, *, asking: bool) -> int:
 
 def _send(draft: Draft, profile: Seccomp) -> Step:
     """What listens is an AF_UNIX stream; a relative path counts from the bundle."""
-    place, path = f"{_POINTER}/listenerPath", profile.get("listenerPath", "")
+    path = profile.get("listenerPath", "")
     absolute = paths.join(draft.options.bundle, path)
     if len(absolute.encode("utf-8", "surrogatepass")) > _LONGEST_PATH:
-        draft.fault(place, path, f"must not be longer than {_LONGEST_PATH} bytes", "see unix(7), sun_path")
+        rule = f"must not be longer than {_LONGEST_PATH} bytes"
+        draft.fault(LISTENER_PATH, path, rule, "see unix(7), sun_path")
     metadata = profile.get("listenerMetadata", "")
-    return steps.send_listener(listener="listener", path=path, metadata=metadata, pointer=place)
+    return steps.send_listener(listener="listener", path=path, metadata=metadata, pointer=LISTENER_PATH)
 
 
 def notifications(profile: Seccomp) -> Iterator[str]:

@@ -14,11 +14,14 @@ from ocirun.waiting import Wait, drive, wait
 from tests.host.runtimes import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import TypeAlias
 
     from ocirun.lifecycle.create import Container
     from tests.host.bundles import Bundle
+
+    Waiter: TypeAlias = Callable[[Wait], tuple[int, ...]]
 
 
 class Made:
@@ -28,18 +31,18 @@ class Made:
         self.store = Store(str(root))
         self._made: list[Container] = []
 
-    def create(self, bundle: Bundle, **options: object) -> Container:
+    def create(self, bundle: Bundle, waiter: Waiter = wait, **options: object) -> Container:
         """As the lifecycle's create; ``options`` are those of CreateOptions."""
         asked = CreateOptions(str(bundle.write().path))
         for name, value in options.items():
             setattr(asked, name, value)
-        made = drive(create(self.store, new_id(), asked))
+        made = drive(create(self.store, new_id(), asked), waiter)
         self._made.append(made)
         return made
 
-    def start(self, container: Container) -> None:
+    def start(self, container: Container, waiter: Waiter = wait) -> None:
         """As the lifecycle's start."""
-        drive(start(self.store, container.id))
+        drive(start(self.store, container.id), waiter)
 
     def status(self, container: Container) -> int | None:
         """Waits for the end of init and reaps it: the exit status."""
