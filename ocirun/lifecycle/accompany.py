@@ -42,8 +42,8 @@ def accompany(
     """
     while True:
         reads, writes = proxy.wants() if proxy else ((), ())
-        told = (notifications.fileno(),) if notifications else ()
-        ready = yield Wait(reads=(pidfd, signals.fd, *reads, *told), writes=writes)
+        told, telling = notifications.wants() if notifications else ((), ())
+        ready = yield Wait(reads=(pidfd, signals.fd, *reads, *told), writes=(*writes, *telling))
         if notifications is not None:
             notifications.move()
         if signals.fd in ready:
@@ -55,6 +55,8 @@ def accompany(
                 continue
             if proxy is not None:
                 proxy.drain()
+            if notifications is not None:
+                yield from notifications.finish()
             return status
         if proxy is not None:
             proxy.move(ready)

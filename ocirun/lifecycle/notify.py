@@ -34,6 +34,8 @@ _LONGEST = 65536
 #: Messages in a row: who never stops to tell shall not keep us from signals and from his end.  No fewer than
 #: may lie there when he ends (net.unix.max_dgram_qlen, which systemd sets to 512).
 _AT_ONCE = 1024
+#: Seconds for the manager to have room for one more message: while it reloads it reads nothing.
+_PATIENCE = 30.0
 #: Seconds for the manager to have read what we said, before we end and it could not tell any more who did.
 _BARRIER = 5.0
 
@@ -67,9 +69,11 @@ def with_socket(config: Config, directory: str) -> Config:
 
 def prepare(directory: str) -> None:
     """Makes the place of the socket in the state ``directory``."""
-    path = f"{directory}/{DIRECTORY}"
-    os.mkdir(path, 0o700)
-    os.chmod(path, 0o755)
+    before = os.umask(0o022)
+    try:
+        os.mkdir(f"{directory}/{DIRECTORY}", 0o755)
+    finally:
+        os.umask(before)
 
 
 def listen(directory: str, host: str) -> Notifications:
@@ -81,10 +85,11 @@ def listen(directory: str, host: str) -> Notifications:
     place = f"{directory}/{DIRECTORY}"
     try:
         fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        before = os.umask(0)  # any user may tell; to chmod it later would take its name once more
         try:  # through the descriptor: a path may be longer than the name of a socket
             ours.bind(f"/proc/self/fd/{fd}/{_NAME}")
-            os.chmod(f"/proc/self/fd/{fd}/{_NAME}", 0o777)
         finally:
+            os.umask(before)
             os.close(fd)
     except OSError as error:
         ours.close()
@@ -98,19 +103,28 @@ def listen(directory: str, host: str) -> Notifications:
 
 class Notifications:
     """The socket of a container, and where the manager of services listens: a path, or an abstract name that
-    begins with an @; ``ready`` says whether the container has said so."""
+    begins with an @; ``ready`` says whether the container has said so.
 
-    __slots__ = ("_ours", "_theirs", "ready")
+    While the manager has no room for a message nothing more is read: the container waits then, as it would
+    for the manager itself.
+    """
+
+    __slots__ = ("_message", "_ours", "_sending", "_theirs", "ready")
 
     def __init__(self, ours: _socket.socket, host: str) -> None:
         self.ready = False
         self._ours = ours
         address = host.encode("utf-8", "surrogateescape")
         self._theirs = b"\0" + address[1:] if address[:1] == b"@" else address
+        #: What is to be said next, and what it is to be said by, None when all was said.
+        self._message: tuple[bytes, list[tuple[int, int, bytes]]] = (b"", [])
+        self._sending: _socket.socket | None = None
 
-    def fileno(self) -> int:
-        """The descriptor that is readable when the container has said something."""
-        return self._ours.fileno()
+    def wants(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The descriptors to read from and to write to now."""
+        if self._sending is not None:
+            return (), (self._sending.fileno(),)
+        return (self._ours.fileno(),), ()
 
     def move(self, main: int = 0) -> None:
         """Passes on what is there; with ``main`` the first READY says that this is the process to watch.
@@ -119,6 +133,8 @@ class Notifications:
         (src/core/manager.c, strv_split_newlines), and believe us what it would not believe the container.
         """
         for _ in range(_AT_ONCE):
+            if not self._was_said():
+                return
             try:
                 data = self._ours.recv(_LONGEST)
             except OSError:
@@ -134,36 +150,74 @@ class Notifications:
         """A manager that is gone hears nothing, and the container goes on."""
         rights = descriptor.to_bytes(4, "little", signed=True)
         carried = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if descriptor >= 0 else []
-        with_flags = _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT
-        socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)
         try:
-            socket.sendmsg([data], carried, with_flags, self._theirs)
+            socket.connect(self._theirs)  # poll(2) knows then whether there is room (net/unix/af_unix.c)
         except OSError:
-            return
-        finally:
             socket.close()
+            return
+        self._message, self._sending = (data, carried), socket
+        self._was_said()
+
+    def _was_said(self) -> bool:
+        """Whether nothing is left to say; tries it."""
+        if self._sending is None:
+            return True
+        data, carried = self._message
+        try:
+            self._sending.sendmsg([data], carried, _socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        self._drop()
+        return True
+
+    def _drop(self) -> None:
+        if self._sending is not None:
+            self._sending.close()
+            self._sending = None
 
     def until_ready(self, pidfd: int, main: int) -> Task[None]:
         """Passes on until the container is ready or has ended, and the manager has read of it."""
         while not self.ready:
-            ended = yield Wait(reads=(self.fileno(), pidfd))
+            reads, writes = self.wants()
+            ended = yield Wait(reads=(*reads, pidfd), writes=writes)
             self.move(main)
             if pidfd in ended:
-                return
-        yield from self._barrier()
+                break
+        yield from self.finish(main)
+        if self.ready:
+            yield from self._barrier()
+
+    def finish(self, main: int = 0) -> Task[None]:
+        """Passes on what the container has said so far, as long as the manager takes it in time."""
+        until = time.monotonic() + _PATIENCE
+        self.move(main)
+        while self._sending is not None and time.monotonic() < until:
+            yield Wait(writes=(self._sending.fileno(),), until=until)
+            self.move(main)
+        self._drop()
 
     def _barrier(self) -> Task[None]:
         """Waits until the manager closes a descriptor that it gets (sd_notify_barrier(3))."""
+        until = time.monotonic() + _BARRIER
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        self._say(b"BARRIER=1", writing)
-        os.close(writing)
         try:
-            yield Wait(reads=(reading,), until=time.monotonic() + _BARRIER)
+            self._say(b"BARRIER=1", writing)
+            while not self._was_said() and self._sending is not None and time.monotonic() < until:
+                yield Wait(writes=(self._sending.fileno(),), until=until)
+            self._drop()
+        finally:
+            os.close(writing)
+        try:
+            yield Wait(reads=(reading,), until=until)
         finally:
             os.close(reading)
 
     def close(self) -> None:
         """Stops to listen; the socket stays where it is until the container is deleted."""
+        self._drop()
         self._ours.close()
 
 

@@ -191,17 +191,36 @@ class Lock:
 
 
 def _remove(name: str, directory: int) -> None:
-    """One of our names; that of the notifications is a directory with a socket."""
+    """One of our names; that of the notifications is a directory with a socket, and with what root of the
+    container has made there, who may mount it anew for writing."""
     if name != "notify":
         os.unlink(name, dir_fd=directory)
         return
     fd = os.open(name, _DIRECTORY, dir_fd=directory)
     try:
-        for inner in os.listdir(fd):
-            os.unlink(inner, dir_fd=fd)
+        while inner := os.listdir(fd):
+            for one in inner:
+                try:
+                    os.unlink(one, dir_fd=fd)
+                except IsADirectoryError:
+                    _flatten(one, fd)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=directory)
+
+
+def _flatten(name: str, above: int) -> None:
+    """Removes a directory, what is in it being moved ``above`` first: by names that nothing has, so that no
+    depth is too deep."""
+    fd = os.open(name, _DIRECTORY, dir_fd=above)
+    try:
+        inside, taken = os.listdir(fd), set(os.listdir(above))
+        free = (number for number in range(len(inside) + len(taken)) if str(number) not in taken)
+        for one, number in zip(inside, free, strict=False):
+            os.rename(one, str(number), src_dir_fd=fd, dst_dir_fd=above)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=above)
 
 
 def _not_ours(path: str, strangers: list[str]) -> StateError:

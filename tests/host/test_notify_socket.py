@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.datagrams import fill
 from tests.host import observe
 
 if TYPE_CHECKING:
@@ -147,3 +148,56 @@ def test_a_manager_that_is_gone_stops_nobody(
 ) -> None:
     monkeypatch.setitem(ocirun.environment, "NOTIFY_SOCKET", "/not/there")
     ocirun.run(telling(bundle, "READY=1", "end")).ok()
+
+
+def test_a_foreground_run_passes_on_what_comes_after_ready(
+    ocirun: Runtime, bundle: Bundle, manager: Manager
+) -> None:
+    """Detached, nobody of ours is left to do so."""
+    words = ["READY=1", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=5", "RELOADING=1\\nMONOTONIC_USEC=9", "READY=1"]
+    ocirun.run(telling(bundle, *words, "end")).ok()
+    assert manager.words(6) == " ".join(words).replace("\\n", " ").split()
+
+
+def test_a_full_queue_loses_nothing(
+    ocirun: Runtime, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = str(tmp_path / "late")
+    monkeypatch.setitem(ocirun.environment, "NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as late:
+        late.bind(address)
+        fill(address, b"STATUS=of another")
+        container = ocirun.create(telling(bundle, "READY=1"))
+        starting, _ = ocirun.popen("start", container.id)
+        _told_all(container.pid)
+        late.settimeout(_PATIENCE)
+        told = b""
+        while not told.startswith(b"READY"):
+            told = late.recv(4096)
+        barrier, descriptors, _, _ = socket.recv_fds(late, 4096, 4)
+        for fd in descriptors:
+            os.close(fd)
+        assert starting.wait(_PATIENCE) == 0
+    assert (told.decode().split(), barrier) == (["READY=1", f"MAINPID={container.pid}"], b"BARRIER=1")
+
+
+def _told_all(pid: int) -> None:
+    """Until the program has said all that it says, and sleeps."""
+    observe.eventually(lambda: observe.words(pid, "cmdline")[0] == "/bin/teller", "it runs")
+    observe.eventually(lambda: observe.state_letter(pid) == "S", "it has told all")
+
+
+def test_what_root_of_the_container_makes_there_goes_with_it(
+    ocirun: Runtime, bundle: Bundle, manager: Manager
+) -> None:
+    del manager
+    script = "mount -o remount,bind,rw /run/notify && mkdir -p /run/notify/a/b && exec sleep 1000"
+    bundle.args("sh", "-c", script)
+    mounting = ["CAP_SYS_ADMIN"]
+    bundle.capabilities(bounding=mounting, permitted=mounting, effective=mounting)
+    container = ocirun.create(bundle)
+    starting, _ = ocirun.popen("start", container.id)
+    place = ocirun.root / container.id / "notify"
+    observe.eventually((place / "a/b").is_dir, "it was made")
+    container.delete("--force").ok()
+    assert starting.wait(_PATIENCE) in (0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,23 @@ def test_a_file_in_place_of_a_directory_is_no_container(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(StateError, match="does not exist"):
         drive(Store(str(tmp_path)).lock("a"))
+
+
+def test_what_was_made_beside_the_socket_of_notifications_goes_too(tmp_path: Path) -> None:
+    """Root of a container may mount the place anew for writing; deeper than any path is long."""
+    lock = Store(str(tmp_path)).make("a")
+    place = tmp_path / "a" / "notify"
+    for name in ("0", "1/2/3", "b/0/1"):
+        (place / name).mkdir(parents=True)
+        (place / name / "1").touch()
+    (place / "c").symlink_to(tmp_path)
+    fd = os.open(place, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("deep", dir_fd=fd)
+        below = os.open("deep", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    lock.remove()
+    lock.close()
+    assert list(tmp_path.iterdir()) == []
