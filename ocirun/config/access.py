@@ -73,7 +73,8 @@ class Namespaces:
         value = linux.get("namespaces", [])
         self.kinds = {kind for _, item in listed if (kind := string(item, "type")) is not None}
         self.joined: set[str] = {str(item.get("type")) for _, item in listed if "path" in item}
-        whole = isinstance(value, list) and len(value) == len(listed)
+        known = isinstance(config.get("linux", linux), dict)
+        whole = known and isinstance(value, list) and len(value) == len(listed)
         if not whole or any(string(item, "type") not in KINDS for _, item in listed):
             self.kinds |= KINDS
             self.joined = set()

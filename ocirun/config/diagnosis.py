@@ -12,7 +12,7 @@ from ocirun.errors import ConfigError, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ocirun_spec.checker import Json
 
@@ -31,7 +31,8 @@ def diagnose(source: bytes, name: str, part: Part) -> tuple[Json, tuple[Fault, .
 
 
 def examine(source: bytes, check: Check, part: Part = WHOLE) -> tuple[Json, list[Fault], list[Fault]]:
-    """The value of ``source``, its faults and its warnings, both in the order of the document.
+    """The value of ``source``, its faults and its warnings, both in the order of the document; a value with
+    faults is not whole any more.
 
     ``check`` judges by the schema, in place of the one of ``part``.
     """
@@ -46,9 +47,9 @@ def examine(source: bytes, check: Check, part: Part = WHOLE) -> tuple[Json, list
         strangers: list[tuple[str, str]] = []
         check(places.value, collector.broken, lambda pointer, kind: strangers.append((pointer, kind)))
         warnings = [placed(warning, places) for warning in misspelt(places.value, strangers)]
-        part.rules(places.value, collector.found)
         for pointer, rule, hint in _no_text(places.value, part.kind):
             collector.found(pointer, rule, hint)
+        part.rules(_nulled(places.value, collector.of_schema), collector.found)
     return places.value, sorted(faults, key=place_of), sorted(warnings, key=place_of)
 
 
@@ -76,6 +77,29 @@ def _text(source: bytes) -> tuple[str | None, list[Fault]]:
             Fault("", "must be UTF-8", value=value, hint=_encoding(source), line=line, column=column)
         )
         return None, faults
+
+
+def _nulled(value: Json, wrong: Iterable[str]) -> Json:
+    """``value`` itself, with null for what the schema refused: rules pass over that, so that a wrong value
+    makes no faults of its neighbours."""
+    for pointer in wrong:
+        if not pointer:
+            return None
+        *above, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+        holder = value
+        for part in above:
+            holder = _inner(holder, part)
+        if isinstance(holder, list):
+            holder[int(last)] = None
+        elif isinstance(holder, dict) and last in holder:
+            holder[last] = None
+    return value
+
+
+def _inner(holder: Json, part: str) -> Json:
+    if isinstance(holder, list):
+        return holder[int(part)]
+    return holder.get(part) if isinstance(holder, dict) else None
 
 
 def _encoding(source: bytes) -> str:

@@ -103,15 +103,15 @@ class Config(TypedDict):
     annotations: NotRequired[dict[str, str]]
     #: what only Linux has
     linux: NotRequired[Linux]
-    #: for Solaris; not looked at here
+    #: for Solaris; refused here unless it is empty
     solaris: NotRequired[dict[str, object]]
-    #: for Windows; not looked at here
+    #: for Windows; refused here unless it is empty
     windows: NotRequired[dict[str, object]]
-    #: for virtual machines; not looked at here
+    #: for virtual machines; refused here unless it is empty
     vm: NotRequired[dict[str, object]]
-    #: for z/OS; not looked at here
+    #: for z/OS; refused here unless it is empty
     zos: NotRequired[dict[str, object]]
-    #: for FreeBSD; not looked at here
+    #: for FreeBSD; refused here unless it is empty
     freebsd: NotRequired[dict[str, object]]
 
 
@@ -177,7 +177,7 @@ class Process(TypedDict):
     ioPriority: NotRequired[IOPriority]
     #: the CPUs of programs started by exec
     execCPUAffinity: NotRequired[ExecCPUAffinity]
-    #: for Windows; not looked at here
+    #: for Windows; refused here unless it is empty
     commandLine: NotRequired[str]
 
 
@@ -197,7 +197,7 @@ class User(TypedDict):
     umask: NotRequired[int]
     #: the supplementary group ids inside the container
     additionalGids: NotRequired[list[int]]
-    #: for Windows; not looked at here
+    #: for Windows; refused here unless it is empty
     username: NotRequired[str]
 
 

@@ -184,7 +184,7 @@ def test_an_unknown_limit(runtime: Runtime, bundle: Bundle, command: str) -> Non
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_bind_of_a_source_that_does_not_exist(runtime: Runtime, bundle: Bundle, command: str) -> None:
     bundle.directory("mnt").bind("/no/such/source", "/mnt").write()
-    refused(runtime, command, bundle.path, "/no/such/source", "/mounts/7")
+    refused(runtime, command, bundle.path, "/no/such/source", "/mounts/7/source")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -446,6 +446,24 @@ def test_a_missing_policy_makes_no_faults_of_its_neighbours() -> None:
     assert faults(made) == [("/process/scheduler/policy", "is required")]
 
 
+@pytest.mark.parametrize(
+    ("made", "pointer"),
+    [
+        (config(process__rlimits=[{**LIMIT, "hard": -1}]), "/process/rlimits/0/hard"),
+        (config(process__scheduler={**DEADLINE, "policy": "SCHED_ODD"}), "/process/scheduler/policy"),
+        (config(process__scheduler={**DEADLINE, "deadline": 2**64}), "/process/scheduler/deadline"),
+        (config(linux__resources__memory={"limit": 2**63, "swap": 5}), "/linux/resources/memory/limit"),
+        (config(linux__uidMappings=[{**MAP, "hostID": 2**32}]), "/linux/uidMappings/0/hostID"),
+        (config(linux__netDevices={"a~/b": 5, "c": {}}), "/linux/netDevices/a~0~1b"),
+        (config(hostname="h", linux=["namespaces"]), "/linux"),
+    ],
+)
+def test_what_the_schema_refuses_makes_no_faults_of_its_neighbours(
+    made: dict[str, Any], pointer: str
+) -> None:
+    assert [where for where, _ in faults(made)] == [pointer]
+
+
 def test_wrong_arguments_are_told_once() -> None:
     assert faults(config(process__args="sh")) == [("/process/args", "must be an array")]
     assert faults(config(process__args=5)) == [("/process/args", "must be an array")]
