@@ -135,15 +135,24 @@ def _process_of(document: Document) -> Process:
 
 
 def _relocate(error: OcirunError, document: Document | None) -> None:
-    """The planner's pointers are those of a config: with a file they become its own, with flags none."""
+    """The planner's pointers are those of a config: with a file those of a process become its own, with flags
+    they stay where no flag says it, for then the process has it from the config of its container."""
+    if error.pointer.startswith("/linux/") and not isinstance(error, ConfigError):
+        return
     if document is None:
-        error.pointer = ""
+        if not error.pointer.startswith(_SAID_BY_CONFIG):
+            error.pointer = ""
         if isinstance(error, ConfigError):
             error.name, error.message = "exec", "\n".join(fault.render("exec") for fault in error.faults)
         return
     document.locate(error)
     if error.pointer and not isinstance(error, ConfigError):
         error.pointer, error.document = error.pointer.removeprefix("/process"), document.name
+
+
+_SAID_BY_CONFIG = tuple(
+    f"/process/{name}" for name in ("execCPUAffinity", "ioPriority", "rlimits", "scheduler")
+)
 
 
 # -- the container's own process, as the flags change it -----------------------------------------------------

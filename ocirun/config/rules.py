@@ -31,6 +31,8 @@ HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "post
 UTS_LENGTH = 64
 #: The most CPUs and memory nodes that a kernel can be built for (CONFIG_NR_CPUS, CONFIG_NODES_SHIFT).
 MOST_CPUS, MOST_NODES = 8192, 1024
+#: What a time namespace keeps: time_namespaces(7).
+CLOCKS = ("monotonic", "boottime")
 #: Nanoseconds; below, sched_setattr(2) takes no deadline.
 SHORTEST_RUNTIME = 1024
 #: (uid_t) -1, which setuid(2) and chown(2) take for "do not change".
@@ -382,7 +384,11 @@ def time_offsets(of: Object, namespaces: Namespaces, found: Found) -> None:
             "cannot be set in a namespace that is joined",
             "take its path or the offsets out",
         )
-    for clock in ("monotonic", "boottime"):
+    for clock in offsets:
+        if clock not in CLOCKS:
+            pointer = f"/linux/timeOffsets/{clock.replace('~', '~0').replace('/', '~1')}"
+            found(pointer, "is no clock of a time namespace", "monotonic or boottime: time_namespaces(7)")
+    for clock in CLOCKS:
         if not within(an_object(offsets, clock), "nanosecs", 0, 999_999_999):
             found(
                 f"/linux/timeOffsets/{clock}/nanosecs", "must be less than a second", "put the rest into secs"

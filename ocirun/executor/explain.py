@@ -67,6 +67,7 @@ HINTS: dict[tuple[str, int], str] = {
         errno.ENOSPC,
     ): "what tmpcopyup copies does not fit: raise size= or nr_inodes=; or fs.mount-max is reached",
     ("mount", errno.ENAMETOOLONG): "the directory that tmpcopyup copies is too deep, or a name is too long",
+    ("mount", errno.ENOTDIR): "the image has a file in place of a directory of the target",
     ("mount", errno.EXDEV): 'a ".." behind a directory that is missing leads nowhere',
     ("attach", errno.EXDEV): 'a ".." behind a directory that is missing leads nowhere',
     ("mount", errno.EBUSY): "a link of the image leads to its root, or the file system is in use otherwise",
@@ -251,7 +252,17 @@ def _pointer(step: Step, report: Report) -> str:
     if len(parts) != 3 or parts[1] != "mounts":
         return step.pointer
     member = _MEMBERS.get((step.verb, report.operation)) or _MEMBERS.get((step.verb, ""))
+    if _is_of_an_option(step, report):
+        member = "options"
     return f"{step.pointer}/{member}" if member else step.pointer
+
+
+def _is_of_an_option(step: Step, report: Report) -> bool:
+    """Whether the helper named an option that the step gives to a file system: TARGET: OPTION, and what else
+    the kernel said."""
+    said = f"{report.path}: ".partition(": ")[2]
+    options = [one for argument in step.args if isinstance(argument, tuple) for one in argument]
+    return report.operation == "fsconfig" and any(said.startswith(f"{option}: ") for option in options)
 
 
 def explained_step(program: Program, report: Report, pid: int) -> Task[OcirunError]:

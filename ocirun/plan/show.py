@@ -374,7 +374,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "raise_ambient": lambda a: capabilities(a.number("capabilities")),
     "set_umask": lambda a: f"{a.number('mask'):04o}" if a.number("mask") >= 0 else "the caller's",
     "send_listener": lambda a: a.text("path"),
-    "load_seccomp": lambda a: f"{a.text('rules')} rules, {a.text('origin')}",
+    "load_seccomp": lambda a: f"{a.text('rules')} rule{'s' * (a.number('rules') != 1)}, {a.text('origin')}",
     "find_home": lambda a: f"of {a.text('uid')}",
     "find_program": _program,
     "close_descriptors": lambda a: f"from {3 + a.number('preserve')}",

@@ -65,7 +65,8 @@ def scheduler(draft: Draft) -> Sequence[Step]:
         return ()
     policy = POLICIES.get(asked["policy"])
     if policy is None:
-        draft.lack("/process/scheduler/policy", f"no kernel has {asked['policy']}", "choose one of sched(7)")
+        rule = "is a policy that no kernel has"
+        draft.gap("/process/scheduler/policy", asked["policy"], rule, "choose one of sched(7)")
         return ()
     return (
         steps.set_scheduler(

@@ -161,6 +161,16 @@ def test_cpus_that_are_not_there_are_an_error_with_their_place(ocirun: Runtime, 
     assert "/execCPUAffinity/initial" in result.stderr
 
 
+def test_cpus_of_the_config_that_are_not_there_are_an_error_of_exec_with_their_place(
+    ocirun: Runtime, bundle: Bundle
+) -> None:
+    container = ocirun.running(bundle.put({"final": "8191"}, "process", "execCPUAffinity").sleeping())
+    result = execs.execute(container, "true")
+    assert result.code in execs.FAILURES
+    assert "sched_setaffinity" in result.stderr
+    assert "[config.json#/process/execCPUAffinity/final]" in result.stderr
+
+
 # crun 1.28 takes notice of them at times
 @pytest.mark.parametrize("runtime", ["ocirun", "runc"], indirect=True)
 def test_an_exec_has_the_scheduler_and_the_io_priority_of_its_process(

@@ -182,6 +182,7 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
         "/linux/timeOffsets/monotonic/nanosecs",
         "less than a second",
     ),
+    (config(linux__timeOffsets={"real/time": {"secs": 1}}), "/linux/timeOffsets/real~1time", "no clock"),
     (
         config(linux__netDevices={"eth0": {}}, linux__namespaces=without("network")),
         "/linux/netDevices",

@@ -369,13 +369,14 @@ def test_cgroup2_is_found_wherever_it_is_mounted() -> None:
 # -- when and where it runs ----------------------------------------------------------------------------------
 
 
-def test_a_policy_that_no_kernel_has_is_the_hosts_fault() -> None:
-    with pytest.raises(HostError) as caught:
+def test_a_policy_that_no_kernel_has_is_refused_on_every_host() -> None:
+    with pytest.raises(ConfigError) as caught:
         with_process({**BASE, "scheduler": {"policy": "SCHED_ISO"}})
 
-    assert caught.value.pointer == "/process/scheduler/policy"
-    assert caught.value.message == "no kernel has SCHED_ISO"
-    assert "sched(7)" in caught.value.hint
+    (fault,) = caught.value.faults
+    assert (fault.pointer, fault.value) == ("/process/scheduler/policy", '"SCHED_ISO"')
+    assert fault.rule == "is a policy that no kernel has"
+    assert caught.value.code == "config-unsupported"
 
 
 def test_a_scheduler_has_zero_for_what_is_not_given() -> None:
