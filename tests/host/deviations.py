@@ -68,6 +68,7 @@ _BIND_ALONE = "maps bind mounts alone"
 
 _NOT_STRICT = "leaves out what it does not know, whatever is annotated"
 _NO_POLICY = "takes SELinux without a policy for none"
+_UMASK = "sets 0022"
 
 _SWAP = "tells systemd the limit of memory and swap together as that of swap"
 
@@ -99,6 +100,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_a_kernel_file_system_that_is_moved_away_is_not_left_bare[sys]": _BARE,
         "test_a_file_that_is_not_the_device_is_an_error": _ANY_FILE,
         "test_without_a_capabilities_member_there_is_no_capability": "leaves the capabilities of the caller",
+        "test_without_a_configured_umask_it_is_the_callers": _UMASK,
         "test_data_for_a_file_system_is_ignored_on_a_bind_mount_as_mount_2_does": "refuses it",
         "test_an_option_sets_its_flag[tmpfs-defaults]": _UNKNOWN,
         "test_an_option_sets_its_flag[bind-defaults]": _UNKNOWN,
@@ -141,6 +143,8 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_who_is_in_a_threaded_cgroup_below_is_listed_and_signalled": "tells him twice",
     },
     "crun": {
+        "test_without_a_configured_umask_it_is_the_callers": _UMASK,
+        "test_a_cgroup_that_nobody_writes_to_is_not_given_away": "gives it to root of the user namespace",
         "test_what_the_kernel_has_given_up_is_told_and_ignored": "refuses it",
         "test_stalls_are_told_where_the_kernel_counts_them": _NO_EVENTS,
         "test_a_detached_run_tells_whom_to_watch": _WATCHES_NOBODY,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.host.bundles import Bundle
+    from tests.host.bundles import Bundle, Json
     from tests.host.runtimes import Result, Runtime
 
 COMMANDS = ("create", "run")
@@ -74,6 +74,22 @@ def test_a_config_that_is_not_json(runtime: Runtime, bundle: Bundle, command: st
 def test_a_config_that_is_not_utf_8(runtime: Runtime, bundle: Bundle, command: str) -> None:
     (bundle.path / "config.json").write_bytes(b'{"ociVersion": "1.0.0", "hostname": "\xff\xfe"}')
     refused(runtime, command, bundle.path, "config.json")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_member_that_stands_twice(ocirun: Runtime, bundle: Bundle, command: str) -> None:
+    text = bundle.write().path.joinpath("config.json").read_text()
+    (bundle.path / "config.json").write_text(text.replace('"process":', '"root": {}, "process":', 1))
+    refused(ocirun, command, bundle.path, "stands twice in one object", "/root")
+
+
+def test_what_nobody_knows_is_ignored(runtime: Runtime, bundle: Bundle) -> None:
+    """config.md#extensibility, for annotations too."""
+    for keys in ((), ("process",), ("linux", "resources")):
+        bundle.put({"of": ["any", "kind"]}, *keys, "org.example.unknown")
+    annotations: Json = {"org.opencontainers.image.unheard": "of", "x": ""}
+    container = runtime.create(bundle.put(annotations, "annotations").sleeping())
+    assert json.loads(runtime.call("state", container.id).ok().stdout)["annotations"] == annotations
 
 
 @pytest.mark.parametrize("command", COMMANDS)

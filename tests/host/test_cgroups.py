@@ -61,6 +61,20 @@ def test_an_absolute_path_is_below_the_mount_of_cgroup2(runtime: Runtime, bundle
     assert not (view.cgroup2 / name).exists()
 
 
+def test_a_relative_path_is_the_same_place_every_time(runtime: Runtime, bundle: Bundle, view: View) -> None:
+    name = new_id()
+    places: set[str] = set()
+    for _ in range(2):
+        container = runtime.create(_path(bundle.sleeping(), f"{name}/deeper"))
+        places.add(_cgroup(container.pid))
+        container.delete("--force").ok()
+    [found] = places
+    assert found.endswith(f"/{name}/deeper")
+    if runtime.name != "ocirun":
+        (view.cgroup2 / found.lstrip("/")).parent.rmdir()
+    assert not (view.cgroup2 / found.lstrip("/")).parent.exists()
+
+
 @pytest.fixture
 def place(view: View) -> Iterator[Path]:
     """A cgroup that is there, and is removed with all below it."""
@@ -289,6 +303,17 @@ def test_with_it_a_user_parts_his_cgroup_and_lifts_no_limit(runtime: Runtime, bu
 
 def test_a_user_of_the_host_owns_it_too(ocirun: Runtime, bundle: Bundle) -> None:
     assert _owners(ocirun.running(_writable(bundle).user(1000, 1000).sleeping()))["cgroup.procs"] == 1000
+
+
+@pytest.mark.parametrize("why", ["read-only", "not mounted", "not its own"])
+def test_a_cgroup_that_nobody_writes_to_is_not_given_away(runtime: Runtime, bundle: Bundle, why: str) -> None:
+    """config-linux.md#cgroup-ownership; that of the caller is not its own."""
+    if why == "not mounted":
+        bundle.without_mount("/sys/fs/cgroup")
+    elif why == "not its own":
+        _writable(bundle.without_namespace("cgroup"))
+    bundle.mapped(100000, 65536).user(1000, 1000)
+    assert {*_owners(runtime.running(bundle.sleeping())).values()} == {0}
 
 
 def test_a_cgroup_that_was_there_is_not_given_away(ocirun: Runtime, bundle: Bundle, place: Path) -> None:

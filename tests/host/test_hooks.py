@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.host.runtimes import Runtime
 
 KINDS = ("prestart", "createRuntime", "poststart", "poststop")
+NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "user", "cgroup")
 #: Appends the name it was called with, its environment and its standard input to a file.
 TELL = (
     'printf "%s\\n" "$0" >> {log}.order; env > {log}.$0.env; cat > {log}.$0.state; '
@@ -108,6 +109,22 @@ def test_descriptors_that_are_preserved_for_the_container_are_not_for_hooks(
     done = subprocess.run(called, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     assert done.stdout == "yes\n"
     assert set(log.read_text().split()) == NONE_MORE
+
+
+def test_they_are_programs_of_the_host_in_the_namespaces_of_the_caller(
+    runtime: Runtime, bundle: Bundle, scratch: Path
+) -> None:
+    program = scratch / "only-on-the-host"
+    program.write_text(
+        f"#!/bin/sh\nfor one in {' '.join(NAMESPACES)}; do readlink /proc/$$/ns/$one; done >{scratch}/$1\n"
+    )
+    program.chmod(0o755)
+    for kind in KINDS:
+        bundle.items("hooks", kind).append({"path": str(program), "args": ["hook", f"ns.{kind}"]})
+    runtime.run(bundle.mapped(100000, 65536).args("true")).ok()
+    called = [os.readlink(f"/proc/self/ns/{one}") for one in NAMESPACES]
+    for kind in KINDS:
+        assert (scratch / f"ns.{kind}").read_text().split() == called
 
 
 def test_those_of_create_see_the_mounts_made_and_the_root_not_switched(

@@ -75,6 +75,22 @@ def test_start_container_hooks_run_as_the_program_will_and_before_it(
     assert (state["id"], state["status"], state["bundle"]) == (container.id, "created", str(bundle.path))
 
 
+def test_the_program_is_of_the_host_for_create_container_and_of_the_image_for_start_container(
+    runtime: Runtime, bundle: Bundle, scratch: Path
+) -> None:
+    script = "#!/bin/sh\necho $0 >$1\n"
+    outside, inside = scratch / "only-on-the-host", bundle.path / "rootfs/only-in-the-image"
+    for program in (outside, inside):
+        program.write_text(script)
+        program.chmod(0o755)
+    create: Json = {"path": str(outside), "args": ["hook", str(scratch / "outside")]}
+    start: Json = {"path": "/only-in-the-image", "args": ["hook", "/inside"]}
+    bundle.put({"createContainer": [create], "startContainer": [start]}, "hooks")
+    runtime.run(bundle.writable().args("true")).ok()
+    assert (scratch / "outside").read_text() == f"{outside}\n"
+    assert (bundle.path / "rootfs/inside").read_text() == "/only-in-the-image\n"
+
+
 def test_the_pid_is_the_one_that_the_container_sees(ocirun: Runtime, bundle: Bundle, scratch: Path) -> None:
     """runtime.md#state: for hooks executed in the container namespace, the pid as seen by the container."""
     log = scratch / "log"

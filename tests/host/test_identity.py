@@ -68,6 +68,12 @@ def test_without_a_configured_umask_it_is_0022(runtime: Runtime, bundle: Bundle)
     assert status["Umask"] == "0022"
 
 
+def test_without_a_configured_umask_it_is_the_callers(runtime: Runtime, bundle: Bundle) -> None:
+    """config.md#posix-platform-user: if unspecified, it should not be changed from the calling process'."""
+    runtime.prefix = ("sh", "-c", 'umask 027; exec "$@"', "sh")
+    assert observe.status(runtime.running(bundle.sleeping()).pid)["Umask"] == "0027"
+
+
 def test_the_default_capabilities_are_exactly_the_configured_ones(runtime: Runtime, bundle: Bundle) -> None:
     given = mask(*DEFAULT_CAPABILITIES)
     assert capability_sets(runtime.running(bundle.sleeping()).pid) == {

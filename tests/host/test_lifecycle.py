@@ -85,6 +85,18 @@ def test_the_state_has_the_members_of_the_specification(runtime: Runtime, bundle
     assert str(found["ociVersion"]).startswith("1.")
 
 
+def test_every_version_that_features_tells_is_taken(runtime: Runtime, bundle: Bundle) -> None:
+    """features.md: the first and the last, which are in their order."""
+    features = json.loads(runtime.call("features").ok().stdout)
+    versions = [str(features["ociVersionMin"]), str(features["ociVersionMax"])]
+    first, last = (
+        [int(part) for part in one.partition("-")[0].partition("+")[0].split(".")] for one in versions
+    )
+    assert first <= last
+    for version in versions:
+        runtime.run(bundle.put(version, "ociVersion").args("true")).ok()
+
+
 def test_the_state_of_a_stopped_container_has_no_process(runtime: Runtime, bundle: Bundle) -> None:
     container = runtime.running(bundle.args("true"))
     container.exit_status()
@@ -205,7 +217,7 @@ def test_delete_by_force_of_an_unknown_container_succeeds(runtime: Runtime) -> N
     runtime.call("delete", "--force", new_id()).ok()
 
 
-@pytest.mark.parametrize("command", ["state", "start", "kill", "delete"])
+@pytest.mark.parametrize("command", ["create", "run", "state", "start", "kill", "delete"])
 def test_a_command_without_an_id_is_refused(runtime: Runtime, command: str) -> None:
     assert runtime.call(command).code != 0
 

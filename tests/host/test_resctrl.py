@@ -73,6 +73,15 @@ def test_a_create_that_fails_leaves_no_class(made: Made, bundle: Bundle, tree: T
     assert tree.classes() == set()
 
 
+def test_a_container_that_does_not_ask_for_it_touches_nothing(made: Made, bundle: Bundle, tree: Tree) -> None:
+    """config-linux.md#intelrdt: if it is not set, the runtime MUST NOT manipulate any resctrl."""
+    container = made.create(bundle.sleeping())
+    made.start(container)
+    made.delete(container)
+    assert tree.written == []
+    assert tree.classes() == tree.groups() == set()
+
+
 def test_without_resctrl_it_is_an_error(ocirun: Runtime, bundle: Bundle) -> None:
     if any(" - resctrl " in line for line in Path("/proc/self/mountinfo").read_text().splitlines()):
         pytest.skip("this host has resctrl")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.host.bundles import Bundle
+    from tests.host.bundles import Bundle, Json
     from tests.host.runtimes import Runtime
 
 
@@ -106,6 +106,16 @@ def test_the_terminal_has_the_configured_size(
     master = console.receive()
     container.start()
     assert terminals.size(master) == (31, 97)
+
+
+@pytest.mark.parametrize("terminal", [{}, {"terminal": False}], ids=["unset", "false"])
+def test_the_size_of_a_terminal_that_is_not_asked_for_is_ignored(
+    runtime: Runtime, bundle: Bundle, terminal: dict[str, Json]
+) -> None:
+    """config.md#process: whatever it is, for none of it is looked at."""
+    bundle.drop("process", "terminal").section("process").update(terminal)
+    bundle.put({"height": 65536, "width": 0}, "process", "consoleSize")
+    assert runtime.run(bundle.sh("test -t 0 || echo none")).ok().stdout == "none\n"
 
 
 def test_a_terminal_without_a_console_socket_is_refused_at_create(runtime: Runtime, bundle: Bundle) -> None:

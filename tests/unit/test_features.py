@@ -84,6 +84,23 @@ def test_every_mount_option_is_planned(option: str) -> None:
     assert plan(asking("/mounts", [mount]), cases.a_host(), cases.options()).steps
 
 
+def test_no_option_of_a_file_system_is_told() -> None:
+    of_a_file_system = {
+        "size",
+        "mode",
+        "uid",
+        "gid",
+        "newinstance",
+        "ptmxmode",
+        "hidepid",
+        "lowerdir",
+        "nr_inodes",
+    }
+    told = cast("list[str]", features()["mountOptions"])
+    assert sorted(told) == sorted(known_words())
+    assert not of_a_file_system & {word.partition("=")[0] for word in told}
+
+
 def test_every_namespace_and_capability_is_planned() -> None:
     namespaces = [{"type": name} for name in _linux()["namespaces"]]
     config: Any = asking("/linux/namespaces", namespaces)
