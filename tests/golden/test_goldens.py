@@ -6,11 +6,15 @@ import os
 
 import pytest
 
+from ocirun.cli.commands_spec import default_config
 from ocirun.config import read
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.lint import lint
 from ocirun.plan.show import show
+from ocirun.planner import Options, plan
 from tests.golden import cases
+
+README = cases.HERE.parents[1] / "README.md"
 
 
 @pytest.mark.parametrize("name", cases.NAMES + cases.EXECS + cases.ROOTS)
@@ -31,6 +35,20 @@ def test_the_plan_breaks_no_law_and_compiles(name: str) -> None:
     assert len(program.before) + len(program.records) + sum(
         len(meet.steps) - 1 for meet in program.meets.values()
     ) + (program.listener is not None) == (len(plan.steps))
+
+
+def test_the_plan_in_the_readme_is_the_one_of_the_config_that_spec_writes() -> None:
+    """On a host whose cgroup2 has no controllers; shortened, and with other spaces."""
+    example = README.read_text().partition("`ocirun plan --bundle hello`")[2].split("\n\n")[1]
+    wanted = Options(
+        "hello", bundle="/root/hello", state_directory="/run/ocirun/hello", foreground_terminal=True
+    )
+    host = cases.a_host(cgroup_mount="/sys/fs/cgroup/unified", hybrid=True, controllers=frozenset())
+    text = show(plan(read(default_config().encode()).config, host, wanted))
+    whole = [line.split() for line in text.splitlines()]
+    for line in example.splitlines():
+        words = line.split()
+        assert words in [shown[: len(words)] for shown in whole]
 
 
 def test_no_reviewed_plan_is_left_over() -> None:
