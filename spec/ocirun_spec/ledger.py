@@ -302,7 +302,7 @@ _TITLES = {
 
 
 def report(ledger: Ledger) -> str:
-    """The ledger as Markdown: counts, a table of deviations, what is not covered yet, the rest by status."""
+    """The ledger as Markdown: counts, tables of deviations, ours and the peers', then all by status."""
     lines = [
         "# The requirement ledger",
         "",
@@ -315,6 +315,7 @@ def report(ledger: Ledger) -> str:
         "",
         *_deviations([r for r in ledger.requirements if r.status == "deviates"]),
     ]
+    lines += _peers([r for r in ledger.requirements if r.peers])
     for status, title in _TITLES.items():
         lines += _section(title, [r for r in ledger.requirements if r.status == status])
     return "\n".join(lines) + "\n"
@@ -353,6 +354,14 @@ def _deviations(requirements: Sequence[Requirement]) -> Iterator[str]:
         yield f"| `{one.id}` | {said} | {_plain(one.note)} | {_cell(one.code)} | {_cell(one.tests)} |"
 
 
+def _peers(requirements: Sequence[Requirement]) -> Iterator[str]:
+    """The table of what runc, crun and youki do otherwise."""
+    yield from ("", f"## Where the peers do otherwise ({len(requirements)})", "")
+    yield "| requirement | runc, crun or youki |"
+    yield "|---|---|"
+    yield from (f"| `{one.id}` | {_plain(one.peers)} |" for one in requirements)
+
+
 def _cell(places: Sequence[str]) -> str:
     return "<br>".join(f"`{place}`" for place in places)
 
@@ -374,7 +383,6 @@ def _item(requirement: Requirement) -> Iterator[str]:
     yield f"  - `{requirement.id}` **{requirement.level}**{aim}: {_plain(requirement.text)}"
     details = (
         ("note", requirement.note),
-        ("peers", requirement.peers),
         ("code", ", ".join(f"`{place}`" for place in requirement.code)),
         ("tests", ", ".join(f"`{test}`" for test in requirement.tests)),
     )

@@ -85,12 +85,24 @@ def test_nothing_is_open() -> None:
 
 def test_every_deviation_is_in_the_table_with_its_reason_and_a_test() -> None:
     deviations = [one for one in ledger.load().requirements if one.status == "deviates"]
-    table = [line for line in ledger.report(ledger.load()).splitlines() if line.startswith("| `")]
+    table = _table("Deviations")
     assert [line.split("`")[1] for line in table] == [one.id for one in deviations]
     for one, line in zip(deviations, table, strict=True):
         assert one.tests
         assert one.code
         assert one.note.replace("|", "\\|") in line
+
+
+def test_everything_that_the_peers_do_otherwise_is_in_one_table() -> None:
+    told = [(one.id, one.peers) for one in ledger.load().requirements if one.peers]
+    cells = [line.split("|") for line in _table("Where the peers do otherwise")]
+    assert [(name.strip(" `"), peers.strip()) for _, name, peers, _ in cells] == told
+
+
+def _table(title: str) -> list[str]:
+    """The rows of the table under a title of the report."""
+    section = ledger.report(ledger.load()).partition(f"\n## {title} (")[2].partition("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("| `")]
 
 
 def test_a_negated_keyword_is_one_keyword() -> None:
