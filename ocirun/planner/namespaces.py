@@ -82,7 +82,11 @@ def clone(draft: Draft) -> Sequence[Step]:
             flags |= FLAGS.get(kind, 0)
     if index_of(draft, "mount") < 0:
         # Without it every mount would be made in the host's own tree.
-        draft.gap("/linux/namespaces", None, "must list a mount namespace: running without is not built yet")
+        rule, hint = (
+            "must list a mount namespace",
+            "without one its mounts would be made among those of the host",
+        )
+        draft.gap("/linux/namespaces", None, rule, hint)
     return (
         steps.clone_init(
             namespaces=flags & ~later(draft),
