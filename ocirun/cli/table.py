@@ -361,8 +361,8 @@ COMMANDS: tuple[Command, ...] = (
         "validate",
         "find every fault of a config.json",
         "Each fault is shown with its line, its column, its value, the rule and the cure. The exit status is"
-        " 1 if there is one. Members that look misspelt are warnings, and so is what the specification allows"
-        " and create refuses, because it is not built.",
+        " 1 if there is one. Members and system calls that look misspelt are warnings, and so is what the"
+        " specification allows and create refuses, because it is not built.",
         flags=(BUNDLE, REPORT),
     ),
     Command("help", "show the help of the program or of a command", takes=("COMMAND",)),

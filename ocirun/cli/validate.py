@@ -24,6 +24,7 @@ from ocirun.errors import ConfigError, Fault, HostError
 from ocirun.host import Host
 from ocirun.lifecycle.caller import filter_of
 from ocirun.planner import Options, plan
+from ocirun.seccomp.misspelt import misspelt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +53,22 @@ def main_validate(bundle: str, form: str) -> tuple[int, str]:
         source, faults, warnings = b"", list(error.faults), []
     told = [("error", fault) for fault in faults] + [("warning", fault) for fault in warnings]
     if not faults:
+        told += [("warning", fault) for fault in _misspelt_calls(source)]
         told += [("refused", fault) for fault in _refused(source)]
     told.sort(key=lambda entry: place_of(entry[1]))
     return 1 if faults else 0, _as_json(told) if form == "json" else _as_text(path, told)
+
+
+def _misspelt_calls(source: bytes) -> list[Fault]:
+    document = read(source)
+    profile = document.config.get("linux", {}).get("seccomp")
+    try:
+        found = list(misspelt(profile)) if profile is not None else []
+    except HostError:  # no libseccomp, no names
+        return []
+    for fault in found:
+        document.locate(fault)
+    return found
 
 
 def _refused(source: bytes) -> list[Fault]:

@@ -69,6 +69,14 @@ def compile_profile(profile: Seccomp, *, strict: bool = False) -> Compiled:
     return Compiled(program, known, _path_of("libseccomp.so"))
 
 
+def is_known(name: str) -> bool:
+    """Whether libseccomp knows a system call of that name, on whatever architecture; raises HostError."""
+    _load()
+    from pyseccomp import Arch
+
+    return _number(Arch.NATIVE, name) != _UNKNOWN
+
+
 def _load() -> None:
     """Imports pyseccomp; it lies in site-packages, which hot commands do without."""
     try:

@@ -128,3 +128,20 @@ def test_a_bundle_without_config_is_a_fault(tmp_path: Path, form: str) -> None:
 def test_the_singular_is_used_for_one_fault(tmp_path: Path) -> None:
     where = bundle(tmp_path, '{"ociVersion": "1.3.0"}')
     assert main_validate(where, "text")[1].endswith("config.json: 1 fault\n")
+
+
+def test_a_system_call_that_looks_misspelt_is_a_warning(tmp_path: Path) -> None:
+    """Neither what is newer than libseccomp nor what only another architecture has."""
+    names = ["mkdir", "mkdri", "chwn", "fchmodat9", "stat64", "flobnicate", "é"]
+    rule = {"names": names, "action": "SCMP_ACT_LOG"}
+    profile = json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}, ensure_ascii=False)
+    where = bundle(tmp_path, SOUND[:-1] + f',\n "seccomp": {profile}}}}}')
+    status, text = main_validate(where, "json")
+    told = [
+        (one["level"], one["line"], one["pointer"], one["value"], one["hint"]) for one in json.loads(text)
+    ]
+    assert status == 0
+    assert told == [
+        ("warning", 3, "/linux/seccomp/syscalls/0/names/1", '"mkdri"', "perhaps mkdir was meant"),
+        ("warning", 3, "/linux/seccomp/syscalls/0/names/2", '"chwn"', "perhaps chown was meant"),
+    ]
