@@ -206,13 +206,20 @@ def test_a_bind_of_a_source_that_does_not_exist(runtime: Runtime, bundle: Bundle
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_file_system(runtime: Runtime, bundle: Bundle, command: str) -> None:
     bundle.directory("mnt").mount("/mnt", "dreamfs", "none").write()
-    refused(runtime, command, bundle.path, "dreamfs", "/mounts/7")
+    refused(runtime, command, bundle.path, "dreamfs", "/mounts/7/type")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_mount_point_that_cannot_be_made(runtime: Runtime, bundle: Bundle, command: str) -> None:
     bundle.file("plain", "a file").mount("/plain/below", "tmpfs", "tmpfs").write()
-    refused(runtime, command, bundle.path, "/plain/below", "/mounts/7")
+    refused(
+        runtime,
+        command,
+        bundle.path,
+        "/plain/below",
+        "/mounts/7/destination",
+        "a file in place of a directory",
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
