@@ -486,7 +486,11 @@ def memory_policy(of: Object, found: Found) -> None:
         found(f"{here}/nodes", f"must be a list of nodes below {MOST_NODES} and ranges", 'such as "0-1"')
     flags = {flag for _, flag in strings(of, "flags")}
     if "MPOL_F_NUMA_BALANCING" in flags and mode not in (None, "MPOL_BIND", "MPOL_PREFERRED_MANY"):
-        found(f"{here}/flags", "has a flag for MPOL_BIND alone", "MPOL_F_NUMA_BALANCING: set_mempolicy(2)")
+        found(
+            f"{here}/flags",
+            "has a flag for other modes",
+            "MPOL_F_NUMA_BALANCING goes with MPOL_BIND and MPOL_PREFERRED_MANY: set_mempolicy(2)",
+        )
     if {"MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"} <= flags:
         found(f"{here}/flags", "has flags that exclude each other", "static or relative nodes, not both")
 
