@@ -31,7 +31,7 @@ _PATIENCE = 10
 #: They sleep most of the time.
 JOBS = 8
 #: A miss is played once more: killsig and others kill a shell that may not have set its trap yet.
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 
 #: Programs that look for a hierarchy of cgroup v1 in a directory of this name, whatever its controllers.
 _OLD_HIERARCHIES = {"delete_only_create_resources": "pids"}
