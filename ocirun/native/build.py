@@ -151,6 +151,8 @@ def compile_core(target: Path, boot: str, *, in_place: bool) -> bool:
 
 def link_core(target: Path, boot: str, frozen: Sequence[Path], python: Library) -> None:
     """Links the launcher with ``python`` and the sources that ``freeze.write`` wrote; raises BuildError."""
+    from ocirun.native import cachesizes
+
     sources = [NATIVE / "launcher.c", NATIVE / "embed.c", NATIVE / "snapshot.c", *frozen, python.archive]
     wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free", "pthread_self")]
     flags = [
@@ -163,7 +165,8 @@ def link_core(target: Path, boot: str, frozen: Sequence[Path], python: Library) 
         f"-I{NATIVE}",
     ]
     with _replacing(target) as made:
-        _link(["gcc"], sources, made, [*flags, *python.flags], _LIBRARIES)
+        start = cachesizes.write_start(made.parent)
+        _link(["gcc"], [*sources, *([start] if start else [])], made, [*flags, *python.flags], _LIBRARIES)
         _add_snapshot(made)
 
 
