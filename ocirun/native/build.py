@@ -165,7 +165,7 @@ def link_core(target: Path, boot: str, frozen: Sequence[Path], python: Library) 
         f"-I{NATIVE}",
     ]
     with _replacing(target) as made:
-        start = cachesizes.write_start(made.parent)
+        start = cachesizes.write_start(made.parent, python.flags)
         _link(["gcc"], [*sources, *([start] if start else [])], made, [*flags, *python.flags], _LIBRARIES)
         _add_snapshot(made)
 

@@ -15,7 +15,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: What every cache is said to hold, in bytes: more than the launcher ever copies at once.
@@ -26,7 +26,7 @@ _RETURN = b"\xc3"
 #: What the compiler may have added to the name of a function it changed.
 _SUFFIX = r"(\.\w+)*"
 _ASKING = {
-    re.compile(rf"handle_(intel|amd|zhaoxin){_SUFFIX}"): _ANSWER,
+    re.compile(rf"handle_(intel|amd|hygon|zhaoxin){_SUFFIX}"): _ANSWER,
     #: It divides the largest cache among the threads; untouched, what it is given stays.
     re.compile(rf"get_common_cache_info{_SUFFIX}"): _RETURN,
 }
@@ -59,9 +59,12 @@ class _Function(NamedTuple):
     size: int
 
 
-def write_start(directory: Path) -> Path | None:
-    """Writes that object into ``directory``; None where this C library asks nothing, or elsewhere."""
-    archive = _output("gcc", "-print-file-name=libc.a").strip()
+def write_start(directory: Path, flags: Sequence[str] = ()) -> Path | None:
+    """Writes that object into ``directory``; None where the C library asks nothing.
+
+    ``flags`` tell gcc which library that is, when it is not that of this machine.
+    """
+    archive = _output("gcc", *flags, "-print-file-name=libc.a").strip()
     found = re.search(r":([^:\s]+\.o):\S* t handle_intel", _output("nm", "-A", archive))
     if found is None:
         return None

@@ -42,10 +42,11 @@ def test_the_c_library_is_told_one_size(start: Path, tmp_path: Path) -> None:
 
 
 def test_the_launcher_has_it(start: Path) -> None:
-    """The answer stands in it three times, once for each maker of processors; the names are stripped."""
+    """The answer stands in it once for each maker of processors; the names are stripped."""
     answer = b"\xb8" + cachesizes.SIZE.to_bytes(4, "little") + b"\xc3"
-    assert start.read_bytes().count(answer) == 3
-    assert build.LAUNCHER.read_bytes().count(answer) >= 3
+    makers = start.read_bytes().count(answer)
+    assert makers >= 3
+    assert build.LAUNCHER.read_bytes().count(answer) >= makers
 
 
 def test_only_functions_that_ask_are_changed(start: Path) -> None:
