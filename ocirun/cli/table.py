@@ -338,6 +338,16 @@ COMMANDS: tuple[Command, ...] = (
         flags=_UPDATE,
     ),
     Command(
+        "mounts",
+        "add mounts to a container, or take some away",
+        "ACTION is `add` or `remove`. FILE, - for standard input, holds an array like `mounts` of a config."
+        " All of it is added or nothing: what was mounted before one that fails is taken away again. `remove`"
+        " looks at the destinations alone, from the last to the first; what is mounted there goes at once for"
+        " all who look it up, and for good when nobody uses it any more. Ordinary users cannot add bind"
+        " mounts.",
+        needs=("ACTION", *_ID, "FILE"),
+    ),
+    Command(
         "events",
         "tell what happens to a container, until its end",
         "Each event is a line of JSON, as runc has them: the numbers of its cgroup at each interval, and"

@@ -190,21 +190,22 @@ def _is_out_of_reach(scope: Trace | None) -> bool:
     return True
 
 
-def look_into(store: Store, container: str) -> Target:
-    """The container as a target; raises StateError unless it is created or running."""
+def look_into(store: Store, container: str, doing: str = "exec in") -> Target:
+    """The container as a target; raises StateError, which says ``doing`` what, unless it is created or
+    running."""
     entries = entries_of(store, container)
     status = State(container, entries).status
     if status not in (CREATED, RUNNING, PAUSED):
-        raise _wrong_status(status)
+        raise _wrong_status(status, doing)
     target = Target(container, frozen(store.directory(container), entries), entries, store.root)
     target.status = status
     return target
 
 
-def _wrong_status(status: str) -> StateError:
+def _wrong_status(status: str, doing: str = "exec in") -> StateError:
     if status == CREATING:
-        return StateError("cannot exec in a container that is still being created")
-    return StateError("cannot exec in a stopped container", hint="its init has ended: create it anew")
+        return StateError(f"cannot {doing} a container that is still being created")
+    return StateError(f"cannot {doing} a stopped container", hint="its init has ended: create it anew")
 
 
 def exec_process(store: Store, container: str, process: Process, options: ProcessOptions) -> Task[Executed]:
@@ -308,7 +309,7 @@ def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: 
             write_pid_file(options.pid_file, execution.pid)
     except BaseException as error:
         keep = ()
-        yield from despite(error, "ending the process", _end(execution))
+        yield from despite(error, "ending the process", end_process(execution))
         if execution.pidfd >= 0:  # closed, it could not wait for the end of the process
             os.close(execution.pidfd)
         if _because_it_stopped(target, error):
@@ -351,7 +352,7 @@ def _performers(target: Target, options: ProcessOptions, execution: Execution) -
         yield from send_listener(step, slots, execution.pid, target.head, target.status, target.pid)
 
     return {
-        "open_init": _open_init,
+        "open_init": open_init,
         "send_console": console_performer(options.console_socket),
         "send_listener": listener,
         "enter_resctrl": _into_class(execution),
@@ -371,7 +372,8 @@ def _into_class(execution: Execution) -> Performer:
     return enter
 
 
-def _open_init(step: Step, slots: dict[str, int]) -> Task[None]:
+def open_init(step: Step, slots: dict[str, int]) -> Task[None]:
+    """Does the step of that name; raises StateError for an init that has ended."""
     yield from ()
     pid, start, slot = step.args
     pidfd = open_pidfd(int(str(pid)), str(start))
@@ -380,7 +382,8 @@ def _open_init(step: Step, slots: dict[str, int]) -> Task[None]:
     slots[str(slot)] = pidfd
 
 
-def _end(execution: Execution) -> Task[None]:
+def end_process(execution: Execution) -> Task[None]:
+    """Ends and reaps the process that was made, if any."""
     if execution.pidfd >= 0:
         pidfd, execution.pidfd = execution.pidfd, -1
         yield from end(pidfd)

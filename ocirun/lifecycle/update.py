@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import posix as os
 
-from ocirun import SPEC_VERSION
-from ocirun import config as reading
 from ocirun import host as facts
 from ocirun.cgroup.restoring import Before
 from ocirun.cgroup.settings import set_cgroup
-from ocirun.errors import ConfigError, Fault
+from ocirun.errors import Fault
 from ocirun.executor.run import Execution, Observer, execute
-from ocirun.jsontext import dumps
 from ocirun.lifecycle.frozen import frozen
+from ocirun.lifecycle.given import checked
 from ocirun.lifecycle.present import Present, check_use, completed, contradictions
 from ocirun.lifecycle.process import not_running
 from ocirun.lifecycle.state import CREATED, PAUSED, RUNNING, State, entries_of
@@ -27,8 +25,6 @@ from ocirun.planner.draft import Draft, Options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from ocirun_spec.types import Config
 
     from ocirun.cgroup.systemd import Value
     from ocirun.journal import Journal
@@ -73,7 +69,7 @@ def _update(
 
         raise without_cgroup("limit")
     present = Present(where, frozen(store.directory(container), entries))
-    config = checked(completed(wanted, present), name)
+    config = checked({"linux": {"resources": completed(wanted, present)}}, name)
     resources = config.get("linux", {}).get("resources", {})
     draft = Draft(config, facts.gather(), Options(container, bundle="/", state_directory="/"))
     contradictions(draft, resources, present)
@@ -85,17 +81,6 @@ def _update(
     for fault in draft.warnings:
         warn(fault)
     yield from _apply(container, entries, planned, rules, draft)
-
-
-def checked(wanted: Mapping[str, object], name: str) -> Config:
-    """A config with nothing but these resources; raises ConfigError with every fault of them."""
-    whole = {"ociVersion": SPEC_VERSION, "root": {"path": "/"}, "linux": {"resources": wanted}}
-    try:
-        return reading.read(dumps(whole).encode("utf-8", "surrogatepass"), name).config
-    except ConfigError as error:
-        # lines and columns would be those of our own text
-        faults = [Fault(one.pointer, one.rule, value=one.value, hint=one.hint) for one in error.faults]
-        raise ConfigError(faults, name=name, code=error.code) from None
 
 
 def _apply(

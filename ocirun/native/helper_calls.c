@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "helper.h"
+#include "helper_kernel.h"
 
 void run_hide_process(void) {
     must(syscall(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl", "PR_SET_DUMPABLE");
@@ -66,6 +67,11 @@ void run_label_keyring(const struct label_keyring_args *args) {
 
 void run_set_propagation(const struct set_propagation_args *args) {
     must(syscall(SYS_mount, NULL, "/", NULL, args->flags, NULL), "mount", "/");
+}
+
+void run_unmount(const struct unmount_args *args) {
+    must(syscall(SYS_umount2, args->path, KERNEL_MNT_DETACH | (args->nofollow ? KERNEL_UMOUNT_NOFOLLOW : 0)),
+         "umount2", args->path);
 }
 
 void run_new_session(void) {

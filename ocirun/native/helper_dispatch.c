@@ -109,6 +109,9 @@ void verb_run(uint32_t verb, const union verb_args *args) {
     case VERB_REMOUNT:
         run_remount(&args->remount);
         return;
+    case VERB_UNMOUNT:
+        run_unmount(&args->unmount);
+        return;
     case VERB_MAKE_DEVICE:
         run_make_device(&args->make_device);
         return;

@@ -38,6 +38,7 @@ static const uint8_t actors[VERB_LAST + 1] = {
     [VERB_MOUNT] = ACTOR_INIT,
     [VERB_ATTACH] = ACTOR_INIT,
     [VERB_REMOUNT] = ACTOR_INIT,
+    [VERB_UNMOUNT] = ACTOR_INIT,
     [VERB_MAKE_DEVICE] = ACTOR_INIT,
     [VERB_MAKE_SYMLINK] = ACTOR_INIT,
     [VERB_MAKE_DIRECTORY] = ACTOR_INIT,
@@ -193,6 +194,9 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_u64(wire, &args->remount.set) && wire_u64(wire, &args->remount.clear) &&
                wire_u64(wire, &args->remount.rset) && wire_u64(wire, &args->remount.rclear) &&
                wire_u32s(wire, &args->remount.propagation) && wire_at_end(wire);
+    case VERB_UNMOUNT:
+        return wire_str(wire, &args->unmount.path) && wire_u32(wire, &args->unmount.nofollow) &&
+               wire_at_end(wire);
     case VERB_MAKE_DEVICE:
         return wire_str(wire, &args->make_device.path) && wire_u32(wire, &args->make_device.kind) &&
                wire_u32(wire, &args->make_device.major) && wire_u32(wire, &args->make_device.minor) &&

@@ -8,7 +8,7 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\x7a\x34\xa4\x51\xb0\x86\x0a\xc7\xa8\x9f\x6c\xd7\x2f\x2d\x7f\x4a"
+#define TABLE_DIGEST "\x90\xf2\x22\x0a\x92\xdd\x52\x76\xd3\xd3\x59\x89\x57\x9b\x47\x1a"
 
 enum verb {
     VERB_MEET = 1,
@@ -46,45 +46,46 @@ enum verb {
     VERB_MOUNT = 51,
     VERB_ATTACH = 52,
     VERB_REMOUNT = 53,
-    VERB_MAKE_DEVICE = 54,
-    VERB_MAKE_SYMLINK = 55,
-    VERB_MAKE_DIRECTORY = 56,
-    VERB_MAKE_CONSOLE = 57,
-    VERB_RUN_HOOK_INSIDE = 58,
-    VERB_PIVOT_ROOT = 59,
-    VERB_NEW_SESSION = 60,
-    VERB_TAKE_TERMINAL = 61,
-    VERB_SET_ROOT_READONLY = 62,
-    VERB_SET_READONLY = 63,
-    VERB_SET_HOSTNAME = 64,
-    VERB_SET_DOMAINNAME = 65,
-    VERB_SET_SELINUX = 66,
-    VERB_SET_APPARMOR = 67,
-    VERB_SET_SYSCTL = 68,
-    VERB_READONLY_PATH = 69,
-    VERB_MASK_PATH = 70,
-    VERB_SET_ROOT_PROPAGATION = 71,
-    VERB_FORBID_NEW_PRIVILEGES = 72,
-    VERB_SET_SCHEDULER = 73,
-    VERB_SET_IO_PRIORITY = 74,
-    VERB_SET_PERSONALITY = 75,
-    VERB_SET_MEMORY_POLICY = 76,
-    VERB_ENTER_CWD = 77,
-    VERB_SET_RLIMIT = 78,
-    VERB_OWN_STDIO = 79,
-    VERB_DROP_BOUNDING = 80,
-    VERB_SET_GROUPS = 81,
-    VERB_SET_IDS = 82,
-    VERB_SET_CAPABILITIES = 83,
-    VERB_RAISE_AMBIENT = 84,
-    VERB_SET_UMASK = 85,
-    VERB_FIND_HOME = 86,
-    VERB_FIND_PROGRAM = 87,
-    VERB_LOAD_SECCOMP = 88,
-    VERB_CLOSE_DESCRIPTORS = 89,
-    VERB_AWAIT_START = 90,
-    VERB_EXEC = 91,
-    VERB_LAST = 91,
+    VERB_UNMOUNT = 54,
+    VERB_MAKE_DEVICE = 55,
+    VERB_MAKE_SYMLINK = 56,
+    VERB_MAKE_DIRECTORY = 57,
+    VERB_MAKE_CONSOLE = 58,
+    VERB_RUN_HOOK_INSIDE = 59,
+    VERB_PIVOT_ROOT = 60,
+    VERB_NEW_SESSION = 61,
+    VERB_TAKE_TERMINAL = 62,
+    VERB_SET_ROOT_READONLY = 63,
+    VERB_SET_READONLY = 64,
+    VERB_SET_HOSTNAME = 65,
+    VERB_SET_DOMAINNAME = 66,
+    VERB_SET_SELINUX = 67,
+    VERB_SET_APPARMOR = 68,
+    VERB_SET_SYSCTL = 69,
+    VERB_READONLY_PATH = 70,
+    VERB_MASK_PATH = 71,
+    VERB_SET_ROOT_PROPAGATION = 72,
+    VERB_FORBID_NEW_PRIVILEGES = 73,
+    VERB_SET_SCHEDULER = 74,
+    VERB_SET_IO_PRIORITY = 75,
+    VERB_SET_PERSONALITY = 76,
+    VERB_SET_MEMORY_POLICY = 77,
+    VERB_ENTER_CWD = 78,
+    VERB_SET_RLIMIT = 79,
+    VERB_OWN_STDIO = 80,
+    VERB_DROP_BOUNDING = 81,
+    VERB_SET_GROUPS = 82,
+    VERB_SET_IDS = 83,
+    VERB_SET_CAPABILITIES = 84,
+    VERB_RAISE_AMBIENT = 85,
+    VERB_SET_UMASK = 86,
+    VERB_FIND_HOME = 87,
+    VERB_FIND_PROGRAM = 88,
+    VERB_LOAD_SECCOMP = 89,
+    VERB_CLOSE_DESCRIPTORS = 90,
+    VERB_AWAIT_START = 91,
+    VERB_EXEC = 92,
+    VERB_LAST = 92,
 };
 
 enum actor { ACTOR_HOST, ACTOR_STAGE, ACTOR_INIT };
@@ -273,6 +274,11 @@ struct remount_args {
     uint64_t rset;
     uint64_t rclear;
     struct wire_u32s propagation;
+};
+
+struct unmount_args {
+    const char *path;
+    uint32_t nofollow;
 };
 
 struct make_device_args {
@@ -498,6 +504,7 @@ union verb_args {
     struct mount_args mount;
     struct attach_args attach;
     struct remount_args remount;
+    struct unmount_args unmount;
     struct make_device_args make_device;
     struct make_symlink_args make_symlink;
     struct make_directory_args make_directory;
@@ -577,6 +584,7 @@ void run_attach_root(const struct attach_root_args *args);
 void run_mount(const struct mount_args *args);
 void run_attach(const struct attach_args *args);
 void run_remount(const struct remount_args *args);
+void run_unmount(const struct unmount_args *args);
 void run_make_device(const struct make_device_args *args);
 void run_make_symlink(const struct make_symlink_args *args);
 void run_make_directory(const struct make_directory_args *args);

@@ -186,3 +186,16 @@ def _affinity(view: View) -> Iterator[str]:
         yield "the CPUs before the cgroup are not those that are asked for"
     if bool(final or not initial) != ("set_affinity" in view.places):
         yield "the CPUs in the cgroup are not those that are asked for"
+
+
+# -- laws for plans that change mounts
+
+
+def mounts_covered(view: View) -> Iterator[str]:
+    """Every mount of the config, which has those alone that are added or taken away, has its step."""
+    for number, _ in enumerate(view.config.get("mounts", ()) if view.config else ()):
+        verbs = {step.verb for step in view.steps if step.pointer == f"/mounts/{number}"}
+        if verbs.isdisjoint(("mount", "attach", "unmount")):
+            yield f"/mounts/{number} is asked for and no step does it"
+    if "unmount" not in view.places:
+        yield from _mapped(view)

@@ -302,6 +302,7 @@ def helper_calls_c() -> str:
 #include <unistd.h>
 
 #include "helper.h"
+#include "helper_kernel.h"
 {bodies}""",
         "must(",
         ", ",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from ocirun.plan.coverage import covered, process_covered
+from ocirun.plan.coverage import covered, mounts_covered, process_covered
 from ocirun.plan.model import LIFECYCLE
 from ocirun.plan.order import order_of_creation, rank
 from ocirun.plan.origins import askers_fit, no_twins, slots_of_their_kind
@@ -59,6 +59,13 @@ ENTERING_OPTIONAL = (
     "set_affinity enter_resctrl drop_groups"
 ).split()
 
+#: And what a plan may hold that changes the mounts of a container: nothing becomes of the process.
+MOUNTING_MANDATORY = "hide_process open_init join_namespaces clone_init join_cgroup_namespace".split()
+MOUNTING_OPTIONAL = (
+    "open_filesystem enter_view open_tree leave_view open_namespace open_proc make_mapping map_ids "
+    "drop_groups become_root mount attach unmount set_readonly"
+).split()
+
 #: verb -> verbs of which one must be there as well.
 COMPANIONS: dict[str, tuple[str, ...]] = {
     "make_console": ("send_console",),
@@ -93,7 +100,10 @@ def complaints(plan: Plan, config: Config | None = None) -> Iterator[str]:
         yield from unknown
         return
     view = View(plan, config)
-    for law in EVERY_PLAN + (CREATING if view.creates else ENTERING if view.enters else ()):
+    of_its_kind = (
+        MOUNTING if view.changes_mounts else CREATING if view.creates else ENTERING if view.enters else ()
+    )
+    for law in EVERY_PLAN + of_its_kind:
         yield from law(view)
 
 
@@ -173,16 +183,18 @@ def pointers_say_who_asked(view: View) -> Iterator[str]:
 
 
 def lists_in_their_order(view: View) -> Iterator[str]:
-    """Steps of one verb, or of the mounts, that stand for entries of one list keep the order of the list."""
-    last: dict[tuple[int | str, str], int] = {}
+    """Steps of one verb, or of the mounts, that stand for entries of one list keep the order of the list;
+    what is taken away goes backwards."""
+    last: dict[tuple[int | str, str], float] = {}
     for number, step in enumerate(view.steps, 1):
         place, _, entry = step.pointer.removesuffix("/path").rpartition("/")
         if not entry.isdigit() or step.args[1:] in ((CLONE_NEWNS,), (CLONE_NEWUSER,)):  # joined last
             continue
         key = (rank(step) or step.verb, place)
-        if int(entry) <= last.get(key, -1):
+        turn = -int(entry) if step.verb == "unmount" else int(entry)
+        if turn <= last.get(key, -math.inf):
             yield f"step {number}: {step.verb} for {step.pointer} stands out of the order of the list"
-        last[key] = int(entry)
+        last[key] = turn
 
 
 def allowed_under_a_filter(view: View) -> Iterator[str]:
@@ -336,7 +348,8 @@ def root_of_its_users(view: View) -> Iterator[str]:
 
 def locked_for_its_users(view: View) -> Iterator[str]:
     """What goes into another user namespace is opened as one sees it; who entered one before does anyhow."""
-    entered = [*_flags_of(view, "clone_init", 0), *_flags_of(view, "join_namespace", 1)]
+    places = (("clone_init", 0), ("join_namespace", 1), ("join_namespaces", 1))
+    entered = [flags for verb, place in places for flags in _flags_of(view, verb, place)]
     users = any(flags & CLONE_NEWUSER for flags in entered)
     if (
         users
@@ -363,6 +376,22 @@ def leaves_the_container_alone(view: View) -> Iterator[str]:
             yield f"step {number}: the mount namespace is not joined"
         if step.verb == "make_console" and arguments["bind"]:
             yield f"step {number}: the console of the container is that of its init"
+
+
+def changes_mounts_alone(view: View) -> Iterator[str]:
+    """It holds what it needs, joins the mount namespace, and either adds mounts or takes some away."""
+    for name in MOUNTING_MANDATORY:
+        if name not in view.places and (name, "become_root" in view.places) != _FROM_INSIDE:
+            yield f"{name} is missing"
+    for number, step in enumerate(view.steps, 1):
+        if step.verb not in MOUNTING_MANDATORY and step.verb not in MOUNTING_OPTIONAL:
+            yield f"step {number}: {step.verb} has no place in a plan that changes mounts"
+    if not any(flags & CLONE_NEWNS for flags in _flags_of(view, "join_namespaces", 1)):
+        yield "the mount namespace is not joined"
+    if any(_flags_of(view, "clone_init", 0)) or any(_flags_of(view, "become_root", 0)):
+        yield "a new namespace in a plan that enters a container"
+    if "unmount" in view.places and {"mount", "attach"} & view.places.keys():
+        yield "mounts are added and taken away at once"
 
 
 def listeners_are_handed_on(view: View) -> Iterator[str]:
@@ -426,5 +455,16 @@ ENTERING: tuple[Callable[[View], Iterator[str]], ...] = (
     root_of_its_users,
     askers_fit,
     process_covered,
+    values_of_the_config,
+)
+MOUNTING: tuple[Callable[[View], Iterator[str]], ...] = (
+    order_of_creation,
+    changes_mounts_alone,
+    companions,
+    late_readonly,
+    root_of_its_users,
+    locked_for_its_users,
+    askers_fit,
+    mounts_covered,
     values_of_the_config,
 )

@@ -199,6 +199,13 @@ def _is_about_the_mount(word: str) -> bool:
     return word in others or plain in _WORDS or word.startswith(("x-", "comment=", "idmap=", "ridmap="))
 
 
+def _unmount(view: View, step: Step) -> Expected:
+    """What is mounted where the mount says, be that on a link."""
+    mount = entry_at(view.config, step.pointer)
+    itself = {"dest-nofollow", "copy-symlink"} & set(mount.get("options", []))
+    return {"path": _path(str(mount.get("destination", ""))), "nofollow": int(bool(itself))}
+
+
 def _remount(view: View, step: Step) -> Expected:
     """A mount that is there: what is not named goes, as with mount(2), but for access times."""
     mount = entry_at(view.config, step.pointer)
@@ -396,6 +403,7 @@ MOUNT_VALUES: dict[str, Values] = {
     "map_ids": _mapped,
     "attach": _attach,
     "remount": _remount,
+    "unmount": _unmount,
     "open_tree": _tree,
     "attach_root": _attach_root,
     "set_propagation": _cut,

@@ -54,6 +54,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("set_propagation",),
     ("attach_root",),
     ("mount", "attach", "remount"),
+    ("unmount",),
     ("make_device",),
     ("make_symlink",),
     ("make_directory",),

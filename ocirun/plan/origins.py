@@ -53,6 +53,7 @@ ASKERS: dict[str, tuple[str, ...]] = {
     "attach_root": ("/root/path",),
     "mount": ("/mounts/*",),
     "remount": ("/mounts/*",),
+    "unmount": ("/mounts/*",),
     "attach": (*_TREES, "/linux/devices", "/linux/devices/*"),
     "make_device": ("/linux/devices", "/linux/devices/*"),
     "make_symlink": ("/linux/devices",),

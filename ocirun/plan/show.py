@@ -345,6 +345,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "set_io_priority": lambda a: f"{_IO_CLASSES[a.number('kind')]} {a.text('priority')}",
     "set_personality": lambda a: _DOMAINS.get(a.number("domain"), a.text("domain")),
     "set_memory_policy": _memory_policy,
+    "unmount": lambda a: a.text("path"),
     "label_keyring": lambda a: a.text("label"),
     "set_selinux": lambda a: a.text("label"),
     "set_oom_score": lambda a: a.text("score"),

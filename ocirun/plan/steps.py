@@ -68,48 +68,49 @@ VERBS: dict[str, tuple[int, str, str, str]] = {
     "mount": (51, "init", "sssuSLUuu", ""),
     "attach": (52, "init", "tsuLLLLU", ""),
     "remount": (53, "init", "suSLLLLLU", ""),
-    "make_device": (54, "init", "suuuuuu", ""),
-    "make_symlink": (55, "init", "ss", ""),
-    "make_directory": (56, "init", "su", ""),
-    "make_console": (57, "init", "uuuoo", ""),
-    "run_hook_inside": (58, "init", "susSSub", ""),
-    "pivot_root": (59, "init", "u", ""),
-    "new_session": (60, "init", "", ""),
-    "take_terminal": (61, "init", "tu", ""),
-    "set_root_readonly": (62, "init", "", ""),
-    "set_readonly": (63, "init", "s", ""),
-    "set_hostname": (64, "init", "s", ""),
-    "set_domainname": (65, "init", "s", ""),
-    "set_selinux": (66, "init", "ts", ""),
-    "set_apparmor": (67, "init", "ts", ""),
-    "set_sysctl": (68, "init", "tss", ""),
-    "readonly_path": (69, "init", "ss", ""),
-    "mask_path": (70, "init", "sst", ""),
-    "set_root_propagation": (71, "init", "u", ""),
-    "forbid_new_privileges": (72, "init", "", ""),
-    "set_scheduler": (73, "init", "uLiuLLL", ""),
-    "set_io_priority": (74, "init", "uu", ""),
-    "set_personality": (75, "init", "u", ""),
-    "set_memory_policy": (76, "init", "uub", ""),
-    "enter_cwd": (77, "init", "s", ""),
-    "set_rlimit": (78, "init", "uLL", ""),
-    "own_stdio": (79, "init", "u", ""),
-    "drop_bounding": (80, "init", "L", ""),
-    "set_groups": (81, "init", "U", ""),
-    "set_ids": (82, "init", "uu", ""),
-    "set_capabilities": (83, "init", "LLL", ""),
-    "raise_ambient": (84, "init", "L", ""),
-    "set_umask": (85, "init", "i", ""),
-    "find_home": (86, "init", "u", ""),
-    "find_program": (87, "init", "ssuu", ""),
-    "load_seccomp": (88, "init", "buuso", ""),
-    "close_descriptors": (89, "init", "utt", ""),
-    "await_start": (90, "init", "tt", ""),
-    "exec": (91, "init", "SS", ""),
+    "unmount": (54, "init", "su", ""),
+    "make_device": (55, "init", "suuuuuu", ""),
+    "make_symlink": (56, "init", "ss", ""),
+    "make_directory": (57, "init", "su", ""),
+    "make_console": (58, "init", "uuuoo", ""),
+    "run_hook_inside": (59, "init", "susSSub", ""),
+    "pivot_root": (60, "init", "u", ""),
+    "new_session": (61, "init", "", ""),
+    "take_terminal": (62, "init", "tu", ""),
+    "set_root_readonly": (63, "init", "", ""),
+    "set_readonly": (64, "init", "s", ""),
+    "set_hostname": (65, "init", "s", ""),
+    "set_domainname": (66, "init", "s", ""),
+    "set_selinux": (67, "init", "ts", ""),
+    "set_apparmor": (68, "init", "ts", ""),
+    "set_sysctl": (69, "init", "tss", ""),
+    "readonly_path": (70, "init", "ss", ""),
+    "mask_path": (71, "init", "sst", ""),
+    "set_root_propagation": (72, "init", "u", ""),
+    "forbid_new_privileges": (73, "init", "", ""),
+    "set_scheduler": (74, "init", "uLiuLLL", ""),
+    "set_io_priority": (75, "init", "uu", ""),
+    "set_personality": (76, "init", "u", ""),
+    "set_memory_policy": (77, "init", "uub", ""),
+    "enter_cwd": (78, "init", "s", ""),
+    "set_rlimit": (79, "init", "uLL", ""),
+    "own_stdio": (80, "init", "u", ""),
+    "drop_bounding": (81, "init", "L", ""),
+    "set_groups": (82, "init", "U", ""),
+    "set_ids": (83, "init", "uu", ""),
+    "set_capabilities": (84, "init", "LLL", ""),
+    "raise_ambient": (85, "init", "L", ""),
+    "set_umask": (86, "init", "i", ""),
+    "find_home": (87, "init", "u", ""),
+    "find_program": (88, "init", "ssuu", ""),
+    "load_seccomp": (89, "init", "buuso", ""),
+    "close_descriptors": (90, "init", "utt", ""),
+    "await_start": (91, "init", "tt", ""),
+    "exec": (92, "init", "SS", ""),
 }
 
 #: Stands in the header of every plan; the helper refuses one made from another table.
-TABLE_DIGEST = b"\x7a\x34\xa4\x51\xb0\x86\x0a\xc7\xa8\x9f\x6c\xd7\x2f\x2d\x7f\x4a"
+TABLE_DIGEST = b"\x90\xf2\x22\x0a\x92\xdd\x52\x76\xd3\xd3\x59\x89\x57\x9b\x47\x1a"
 
 
 def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "") -> Step:
@@ -487,6 +488,11 @@ def remount(
 ) -> Step:
     """Change the mount that is at a target in the root and, unless `bind`, the options of its file system; of the attributes to `drop`, which nobody named, those stay that are locked."""
     return Step("remount", (target, bind, tuple(options), drop, set, clear, rset, rclear, tuple(propagation)), pointer, why)
+
+
+def unmount(*, path: str, nofollow: int, pointer: str, why: str = "") -> Step:
+    """Take away what was mounted last at a path, with all below it; `nofollow` takes a link there for what it is."""
+    return Step("unmount", (path, nofollow), pointer, why)
 
 
 def make_device(

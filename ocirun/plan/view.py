@@ -113,8 +113,13 @@ class View:
 
     @property
     def enters(self) -> bool:
-        """Whether the plan runs a process in a container that is there."""
+        """Whether the plan enters a container that is there."""
         return "open_init" in self.places or "join_namespaces" in self.places
+
+    @property
+    def changes_mounts(self) -> bool:
+        """Whether it does that to change the mounts; else it is to run a process."""
+        return self.enters and not {"mount", "attach", "unmount"}.isdisjoint(self.places)
 
     def closed_late(self, pointer: str) -> int:
         """MOUNT_ATTR_RDONLY where the mount at ``pointer`` is closed by a later step, else 0."""

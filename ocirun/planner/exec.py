@@ -80,7 +80,7 @@ def plan_exec(config: Config, process: Process, host: Host, options: ExecOptions
     ``process`` that is wrong or not built yet, HostError for what this host cannot do.
     """
     draft = Draft(stand_in(config, process), host, options)
-    _complete(draft, options)
+    complete(draft, options)
     scope.check_process(draft)
     if not draft.process["cwd"].startswith("/"):
         draft.fault("/process/cwd", draft.process["cwd"], "must be an absolute path in the container")
@@ -93,7 +93,8 @@ def plan_exec(config: Config, process: Process, host: Host, options: ExecOptions
     )  # fmt: skip
 
 
-def _complete(draft: Draft, options: ExecOptions) -> None:
+def complete(draft: Draft, options: ExecOptions) -> None:
+    """Adds to ``draft`` what a user of the host cannot but have."""
     if draft.host.unprivileged or draft.host.euid != 0:
         from ocirun.planner import unprivileged
 
@@ -117,10 +118,9 @@ def stand_in(config: Config, process: Process) -> Config:
 
 def _entering(draft: Draft, options: ExecOptions) -> list[Step]:
     """The way in.  The cgroup is opened first: no path of the host is left after the mount namespace."""
-    joined = _joined(draft, options)
-    mapped = bool(joined & namespaces.FLAGS["user"])
+    joining = joined(draft, options)
     before, then = _affinity(draft)
-    opened, entered = _mapped(draft, options) if mapped else ((), (_join_cgroup("init"),))
+    opened, entered = ways(draft, options, joining)
     return [
         *lifecycle.hide(),
         steps.open_init(pid=options.pid, start=options.start, init="init", pointer="", why=LIFECYCLE),
@@ -129,8 +129,8 @@ def _entering(draft: Draft, options: ExecOptions) -> list[Step]:
         *_cgroup(options),
         *_proc(draft),
         *before,
-        *_dropped(draft),
-        steps.join_namespaces(init="init", namespaces=joined, pointer="/linux/namespaces", why=DEFAULT),
+        *dropped(draft),
+        steps.join_namespaces(init="init", namespaces=joining, pointer="/linux/namespaces", why=DEFAULT),
         steps.clone_init(
             namespaces=0,
             cgroup="cgroup" if options.cgroup else "",
@@ -160,7 +160,8 @@ def _resctrl(draft: Draft) -> Sequence[Step]:
     return resctrl.enter(draft)
 
 
-def _dropped(draft: Draft) -> Sequence[Step]:
+def dropped(draft: Draft) -> Sequence[Step]:
+    """The end of the caller's groups, where they could not be changed inside."""
     if not namespaces.drops_groups(draft):
         return ()
     from ocirun.planner import joining
@@ -178,9 +179,9 @@ def _affinity(draft: Draft) -> tuple[Sequence[Step], Sequence[Step]]:
     return scheduling.initial_affinity(draft), scheduling.final_affinity(draft)
 
 
-def _joined(draft: Draft, options: ExecOptions) -> int:
-    """Who is not root of the host may join only what the container owns (setns(2)): what it has from him, he
-    is in already."""
+def joined(draft: Draft, options: ExecOptions) -> int:
+    """The namespaces to join (CLONE_NEW…).  Who is not root of the host may join only what the container owns
+    (setns(2)): what it has from him, he is in already."""
     listed = [kind for kind in namespaces.FLAGS if namespaces.index_of(draft, kind) >= 0]
     if draft.host.unprivileged:
         wanted = {*listed, *options.differing} - {"cgroup"}
@@ -195,17 +196,21 @@ def _cgroup(options: ExecOptions) -> Sequence[Step]:
     return (steps.open_cgroup(path=options.cgroup, cgroup="cgroup", pointer="", why=LIFECYCLE),)
 
 
-def _mapped(draft: Draft, options: ExecOptions) -> tuple[Sequence[Step], Sequence[Step]]:
-    """For a container with a user namespace: what stage opens more, and how the process enters.  A cgroup
-    namespace that is not the container's own it has already, and may not join from in there."""
+def ways(draft: Draft, options: ExecOptions, flags: int) -> tuple[Sequence[Step], Sequence[Step]]:
+    """What stage opens more, and how the process enters, when stage has joined namespaces by ``flags``.  A
+    cgroup namespace that is not the container's own it has already, and may not join from in a user
+    namespace."""
+    if not flags & namespaces.FLAGS["user"]:
+        return (), (join_cgroup("init"),)
     from ocirun.planner import joining
 
     opened = joining.cgroup_of_init(draft, options.pid)
-    entered = [_join_cgroup("cgroups")] if opened else []
+    entered = [join_cgroup("cgroups")] if opened else []
     return opened, (*entered, joining.become_root(draft))
 
 
-def _join_cgroup(slot: str) -> Step:
+def join_cgroup(slot: str) -> Step:
+    """The cgroup namespace of the container."""
     return steps.join_cgroup_namespace(init=slot, pointer="/linux/namespaces", why=DEFAULT)
 
 

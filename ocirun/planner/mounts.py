@@ -315,7 +315,7 @@ def _owns_no_network(draft: Draft) -> bool:
 
 
 def _check(draft: Draft, pointer: str, mount: Mount, options: MountOptions) -> None:
-    _check_destination(draft, f"{pointer}/destination", mount["destination"])
+    check_destination(draft, f"{pointer}/destination", mount["destination"])
     for number, word in options.refused:
         draft.gap(f"{pointer}/options/{number}", word, REFUSED[word.partition("=")[0]])
     if options.copy >= 0 and (mount.get("type") != "tmpfs" or options.bind or options.remount >= 0):
@@ -343,7 +343,8 @@ def _check_links(draft: Draft, pointer: str, options: MountOptions) -> None:
         draft.fault(f"{pointer}/options/{number}", word, rule, "leave it out")
 
 
-def _check_destination(draft: Draft, pointer: str, destination: str) -> None:
+def check_destination(draft: Draft, pointer: str, destination: str) -> None:
+    """Notes a destination, from the member at ``pointer``, where nothing can be mounted."""
     if not destination:
         draft.fault(pointer, destination, "must not be empty")
     elif _is_root(destination):

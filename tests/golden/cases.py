@@ -10,6 +10,7 @@ from ocirun.host import Host
 from ocirun.planner import Options, plan
 from ocirun.planner.draft import Filter, Systemd
 from ocirun.planner.exec import ExecOptions, plan_exec, stand_in
+from ocirun.planner.mounting import plan_adding, plan_removing
 from ocirun.planner.rootfs import RootMount
 from ocirun.reach import Reach
 
@@ -22,6 +23,8 @@ HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("*.json"))
 #: Processes in a container of one of those bundles.
 EXECS = sorted(f"exec/{path.stem}" for path in HERE.glob("exec/*.json"))
+#: Mounts that are added to such a container, or taken away.
+MOUNTINGS = sorted(f"mounting/{path.stem}" for path in HERE.glob("mounting/*.json"))
 #: Bundles whose root file system is a list of mounts.
 ROOTS = sorted(f"rootfs/{path.stem}" for path in HERE.glob("rootfs/*.json"))
 ALL_CAPABILITIES = (1 << 41) - 1
@@ -168,8 +171,26 @@ def process(name: str) -> tuple[Config, Process]:
     return config(case["container"]), cast("Process", case["process"])
 
 
+def with_mounts(name: str) -> Config:
+    """The config of the container of one golden case of mounting, with those mounts alone."""
+    case = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+    inside = config(case["container"])
+    inside["mounts"] = case.get("add", case.get("remove"))
+    return inside
+
+
+def _mounting(name: str) -> Plan:
+    inside, asked = with_mounts(name), exec_options("hello")
+    asked.cgroup, asked.bundle = "", "/bundle"
+    if "add" in json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")):
+        return plan_adding(inside, a_host(), asked)
+    return plan_removing(inside, a_host(), asked, [*reversed(range(len(inside.get("mounts", []))))])
+
+
 def planned(name: str) -> Plan:
-    """The plan of one golden bundle, or of one golden exec."""
+    """The plan of one golden bundle, of one golden exec, or of a change of mounts."""
+    if name in MOUNTINGS:
+        return _mounting(name)
     if name in EXECS:
         inside, wanted = process(name)
         asked = exec_options("hello")
@@ -186,6 +207,8 @@ def planned(name: str) -> Plan:
 
 def judged_by(name: str) -> Config:
     """The config that the linter holds the plan against."""
+    if name in MOUNTINGS:
+        return with_mounts(name)
     if name in ROOTS:
         case = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
         return config(case["container"])

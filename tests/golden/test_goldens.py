@@ -17,7 +17,7 @@ from tests.golden import cases
 README = cases.HERE.parents[1] / "README.md"
 
 
-@pytest.mark.parametrize("name", cases.NAMES + cases.EXECS + cases.ROOTS)
+@pytest.mark.parametrize("name", cases.NAMES + cases.EXECS + cases.MOUNTINGS + cases.ROOTS)
 def test_the_plan_is_the_reviewed_one(name: str) -> None:
     path = cases.HERE / f"{name}.plan"
     text = show(cases.planned(name))
@@ -26,7 +26,7 @@ def test_the_plan_is_the_reviewed_one(name: str) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", cases.NAMES + cases.EXECS + cases.ROOTS)
+@pytest.mark.parametrize("name", cases.NAMES + cases.EXECS + cases.MOUNTINGS + cases.ROOTS)
 def test_the_plan_breaks_no_law_and_compiles(name: str) -> None:
     plan = cases.planned(name)
 
@@ -54,6 +54,7 @@ def test_the_plan_in_the_readme_is_the_one_of_the_config_that_spec_writes() -> N
 def test_no_reviewed_plan_is_left_over() -> None:
     assert sorted(path.stem for path in cases.HERE.glob("*.plan")) == cases.NAMES
     assert sorted(f"exec/{path.stem}" for path in cases.HERE.glob("exec/*.plan")) == cases.EXECS
+    assert sorted(f"mounting/{path.stem}" for path in cases.HERE.glob("mounting/*.plan")) == cases.MOUNTINGS
     assert sorted(f"rootfs/{path.stem}" for path in cases.HERE.glob("rootfs/*.plan")) == cases.ROOTS
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ocirun.plan.model import Argument
 
 SURVIVORS = cases.HERE / "survivors.txt"
-EVERY = cases.NAMES + cases.EXECS + cases.ROOTS
+EVERY = cases.NAMES + cases.EXECS + cases.MOUNTINGS + cases.ROOTS
 #: Verbs whose steps only make a thing of their own at a path of their own.
 MAKERS = ("make_device", "make_symlink", "open_tree", "open_filesystem", "set_sysctl", "open_device")
 
@@ -138,7 +138,12 @@ def test_every_mutant_is_refused_or_explained(name: str) -> None:
 
 def test_every_explanation_is_needed() -> None:
     found: set[str] = set()
-    for name in (*cases.ROOTS, *cases.EXECS, *cases.NAMES):  # those with many survivors first
+    for name in (
+        *cases.ROOTS,
+        *cases.EXECS,
+        *cases.MOUNTINGS,
+        *cases.NAMES,
+    ):  # those with many survivors first
         found |= survivors(name)
         if found == explained().keys():
             return

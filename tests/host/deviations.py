@@ -66,6 +66,16 @@ _LINKS = (
 _UNLOCKED = "locks nothing"
 _BIND_ALONE = "maps bind mounts alone"
 
+_NO_MOUNTS = "has no command mounts"
+#: The tests of that command that succeed.
+_CHANGED = (
+    "mounts_are_added_in_their_order_and_taken_away",
+    "a_new_file_system_has_its_options",
+    "a_waiting_container_starts_with_them",
+    "a_paused_container_takes_them",
+    "the_host_sees_nothing_of_it",
+    "a_destination_behind_a_link_stays_inside",
+)
 _NOT_STRICT = "leaves out what it does not know, whatever is annotated"
 _NO_POLICY = "takes SELinux without a policy for none"
 _UMASK = "sets 0022"
@@ -81,6 +91,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_a_label_for_an_executed_process_is_taken": _NO_POLICY,
         "test_what_only_cgroup_v1_had_is_refused": "ignores it without a word",
         **{f"test_{name}": _NO_LINKS for name in _LINKS},
+        **{f"test_{name}": _NO_MOUNTS for name in _CHANGED},
         "test_what_lies_below_need_not_come_with_it": "has the kernel refuse it",
         "test_a_remount_keeps_what_is_locked": "has the kernel refuse it",
         "test_a_new_file_system_is_mapped": _BIND_ALONE,
@@ -145,6 +156,8 @@ DEVIATIONS: dict[str, dict[str, str]] = {
     "crun": {
         "test_without_a_configured_umask_it_is_the_callers": _UMASK,
         "test_a_cgroup_that_nobody_writes_to_is_not_given_away": "gives it to root of the user namespace",
+        "test_a_new_file_system_has_its_options": "gives it none",
+        "test_a_destination_behind_a_link_stays_inside": "does not make what a link points to",
         "test_what_the_kernel_has_given_up_is_told_and_ignored": "refuses it",
         "test_stalls_are_told_where_the_kernel_counts_them": _NO_EVENTS,
         "test_a_detached_run_tells_whom_to_watch": _WATCHES_NOBODY,

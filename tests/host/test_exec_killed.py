@@ -57,7 +57,7 @@ def test_killed_before_any_step_it_leaves_init_alone(victim: str, ocirun: Runtim
         assert victim == "ocirun" or "the helper was killed" in result.stderr
         observe.eventually(lambda: _alone(container), f"killed before record {index}")
     assert execs.execute(container, "echo", "well").ok().stdout == "well\n"
-    _reap()  # what a killed ocirun had as children came to us
+    reap()  # what a killed ocirun had as children came to us
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
@@ -92,7 +92,7 @@ def test_success_is_never_told_of_a_program_that_did_not_run(ocirun: Runtime, bu
         for pid in execs.members_of(container) - {container.pid}:
             _kill(pid)
         observe.eventually(lambda: _alone(container), "init is alone")
-        _reap()
+        reap()
     assert 255 in codes, "no kill came before its execve"
 
 
@@ -105,7 +105,7 @@ def _zombies() -> set[int]:
     return {pid for pid in observe.descendants(os.getpid()) if observe.state_letter(pid) == "Z"}
 
 
-def _reap() -> None:
+def reap() -> None:
     with contextlib.suppress(ChildProcessError):
         for pid in _zombies():
             os.waitpid(pid, os.WNOHANG)
@@ -134,7 +134,7 @@ def test_thrown_at_any_wait_it_leaves_init_alone(ocirun: Runtime, bundle: Bundle
     at = 0
     while made is None:
         at += 1
-        before = _ours()
+        before = ours()
         task = exec_process(store, container.id, process, ProcessOptions(foreground=True))
         notes: list[str] = []
         try:
@@ -143,7 +143,7 @@ def test_thrown_at_any_wait_it_leaves_init_alone(ocirun: Runtime, bundle: Bundle
         except Interrupted as error:
             notes = getattr(error, "__notes__", notes)
         assert not notes, f"thrown at wait {at}: {notes}"
-        assert _ours() == before, f"thrown at wait {at}"
+        assert ours() == before, f"thrown at wait {at}"
         assert _alone(container), f"thrown at wait {at}"
     assert at > 5
     os.close(made.pidfd)
@@ -151,7 +151,7 @@ def test_thrown_at_any_wait_it_leaves_init_alone(ocirun: Runtime, bundle: Bundle
     container.executed.append(made.pid)
 
 
-def _ours() -> tuple[set[str], set[str]]:
+def ours() -> tuple[set[str], set[str]]:
     tasks = Path("/proc/self/task").iterdir()
     children = {pid for task in tasks for pid in (task / "children").read_text().split()}
     return children, set(os.listdir("/proc/self/fd"))

@@ -1,0 +1,207 @@
+"""Adds mounts to a container that is there, or takes them away: all that were asked for, or none.
+
+As with exec no lock is taken, for a mount may wait for a server while the container is to be deleted; and
+nothing is written, for its mounts end with the container.  What was mounted before another one failed is
+taken away again.
+"""
+
+from __future__ import annotations
+
+from ocirun import host as facts
+from ocirun.errors import ConfigError, OcirunError, StateError, StepError
+from ocirun.executor.run import Execution, Observer, execute
+from ocirun.files import read_file
+from ocirun.lifecycle.exec import end_process, look_into, open_init
+from ocirun.lifecycle.given import checked
+from ocirun.lifecycle.undo import despite, ignore
+from ocirun.plan.compile import compile_plan
+from ocirun.planner.exec import ExecOptions
+from ocirun.planner.mounting import plan_adding, plan_removing
+from ocirun.planner.mounts import clean
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
+
+    from ocirun_spec.types import Config
+
+    from ocirun.errors import Fault
+    from ocirun.host import Host
+    from ocirun.lifecycle.exec import Target
+    from ocirun.lifecycle.store import Store
+    from ocirun.plan.model import Plan, Step
+    from ocirun.waiting import Task
+
+    Warn: TypeAlias = Callable[[Fault], None]
+
+#: Where the file would stand in a config.
+_AT = "/mounts"
+
+
+def add_mounts(
+    store: Store, container: str, wanted: Sequence[object], name: str, warn: Warn = ignore
+) -> Task[None]:
+    """Mounts what ``wanted``, an array as ``mounts`` of a config, lists; errors call it ``name``.
+
+    Raises ConfigError with every fault of it, StateError for a container that is not there or has stopped,
+    HostError for what this caller cannot do, StepError for a mount the kernel refuses.  Whatever it raises,
+    the container has the mounts that it had, and the mount points that were made stay.
+    """
+    target = look_into(store, container, "mount in")
+    change = _Change(target, wanted, name, warn)
+    planned = change.adding()
+    before = {number for number, _ in _mounted(target)}
+    try:
+        yield from change.run(planned)
+    except BaseException as error:
+        made = _made(planned, error, change.config, [p for n, p in _mounted(target) if n not in before])
+        yield from despite(error, "taking mounts away again", change.remove(made))
+        _blame_the_end(target, error)
+        raise
+
+
+def remove_mounts(
+    store: Store, container: str, wanted: Sequence[object], name: str, warn: Warn = ignore
+) -> Task[None]:
+    """Takes away what is mounted at the destinations that ``wanted`` lists, the last one first.
+
+    Raises as ``add_mounts``; where one cannot be taken away, it is told when the others are gone.
+    """
+    change = _Change(look_into(store, container, "unmount in"), wanted, name, warn)
+    yield from change.remove([*reversed(range(len(wanted)))])
+
+
+class _Change:
+    """Mounts of a container that are to come or to go: ``config`` is its frozen one with those alone."""
+
+    __slots__ = ("_name", "_target", "_warn", "config")
+
+    def __init__(self, target: Target, wanted: Sequence[object], name: str, warn: Warn) -> None:
+        self._target = target
+        self._name = name
+        self._warn = warn
+        try:
+            listed = checked({"mounts": wanted}, name).get("mounts", [])
+        except ConfigError as error:
+            raise self._placed(error) from None
+        self.config = target.config.copy()
+        self.config["mounts"] = listed
+
+    def adding(self) -> Plan:
+        """The plan that adds all of them; warnings are told."""
+        try:
+            planned = plan_adding(self.config, self._host(), _options(self._target))
+        except OcirunError as error:
+            raise self._placed(error) from None
+        for fault in planned.warnings:
+            fault.pointer = fault.pointer.removeprefix(_AT)
+            self._warn(fault)
+        return planned
+
+    def remove(self, numbers: Sequence[int]) -> Task[None]:
+        """Takes away every one of these that can be; the first error is raised in the end, and the others are
+        its notes."""
+        rest, refused = [*numbers], list[OcirunError]()
+        while rest:
+            try:
+                planned = plan_removing(self.config, self._host(), _options(self._target), rest)
+            except OcirunError as error:
+                raise self._placed(error) from None
+            try:
+                yield from self.run(planned)
+            except StepError as error:
+                refused.append(error)
+                stopped = planned.steps[error.step - 1]
+                rest = rest[rest.index(_number(stopped)) + 1 :] if stopped.verb == "unmount" else []
+            else:
+                break
+        if refused:
+            for other in refused[1:]:
+                refused[0].add_note(str(other))
+            _blame_the_end(self._target, refused[0])
+            raise refused[0]
+
+    def run(self, planned: Plan) -> Task[None]:
+        """Does the steps; the process inside has ended and is reaped, whether it has done them or not."""
+        execution = Execution()
+        try:
+            yield from execute(compile_plan(planned), {"open_init": open_init}, Observer(), execution)
+            yield Wait(reads=(execution.pidfd,))
+        except BaseException as error:
+            yield from despite(error, "ending the process", end_process(execution))
+            if isinstance(error, OcirunError):
+                self._placed(error)
+            raise
+        else:
+            yield from end_process(execution)
+        finally:
+            execution.close()
+
+    def _host(self) -> Host:
+        return facts.gather_for(self.config, pid=self._target.pid)
+
+    def _placed(self, error: OcirunError) -> OcirunError:
+        """``error`` with the place in the file instead of that in a config."""
+        if isinstance(error, ConfigError):
+            for fault in error.faults:
+                fault.pointer = fault.pointer.removeprefix(_AT)
+            return ConfigError(error.faults, name=self._name, code=error.code)
+        if error.pointer.startswith(_AT):
+            error.pointer, error.document = error.pointer.removeprefix(_AT), self._name
+        return error
+
+
+def _options(target: Target) -> ExecOptions:
+    options = ExecOptions(target.id, pid=target.pid, start=target.start, cgroup="")
+    options.bundle = str(target.head["bundle"])
+    options.no_cgroup = not target.cgroup
+    host = facts.gather_for(target.config, pid=target.pid)
+    if host.unprivileged:
+        from ocirun.lifecycle.members import differing
+
+        options.differing = differing(target.pid)
+    return options
+
+
+def _mounted(target: Target) -> Iterator[tuple[str, str]]:
+    """The id of each mount in the container, and where it is (proc_pid_mountinfo(5)); nothing once it has
+    ended."""
+    try:
+        text = read_file(f"/proc/{target.pid}/mountinfo").decode("utf-8", "surrogateescape")
+    except OSError:
+        return
+    for line in text.splitlines():
+        fields = line.split(" ")
+        yield fields[0], _unescaped(fields[4])
+
+
+def _unescaped(path: str) -> str:
+    for octal, sign in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(octal, sign)
+    return path
+
+
+def _made(planned: Plan, error: BaseException, config: Config, new: Sequence[str]) -> list[int]:
+    """Which entries were mounted when ``error`` came, the last first.
+
+    Who was killed tells not how far he had come: then it is those at whose destination something is ``new``,
+    by the paths that the kernel tells; a destination behind a link is not recognised.
+    """
+    if isinstance(error, StepError):
+        done = planned.steps[: error.step - 1]
+        return [_number(step) for step in done if step.verb in ("mount", "attach")][::-1]
+    listed = enumerate(config.get("mounts", ()))
+    return [number for number, mount in listed if clean(mount["destination"]) in new][::-1]
+
+
+def _number(step: Step) -> int:
+    """N of /mounts/N."""
+    return int(step.pointer.rpartition("/")[2])
+
+
+def _blame_the_end(target: Target, error: BaseException) -> None:
+    """Raises StateError where ``error`` came because the container has ended meanwhile."""
+    if isinstance(error, OcirunError) and target.stopped:
+        raise StateError("the container has stopped meanwhile", hint="its mounts ended with it") from error
