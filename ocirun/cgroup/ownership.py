@@ -12,13 +12,14 @@ _DELEGATE = "/sys/kernel/cgroup/delegate"
 _FALLBACK = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 
 
-def give(where: str, owner: int) -> None:
+def give(where: str, owner: int, group: int) -> None:
     """Makes user ``owner`` the owner of the cgroup directory ``where`` and of the files in it that are to be
-    delegated; those that are not there need not be.  Raises DriverError."""
+    delegated, and ``group`` their group unless -1; those that are not there need not be.  Raises
+    DriverError."""
     names = ("", *delegated())
     for name in names:
         try:
-            os.chown(f"{where}/{name}", owner, -1, follow_symlinks=False)
+            os.chown(f"{where}/{name}", owner, group, follow_symlinks=False)
         except FileNotFoundError:
             if name:
                 continue

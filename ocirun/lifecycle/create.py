@@ -296,6 +296,7 @@ def _execute(
             from ocirun.lifecycle.systemd import scope_performer
 
             performers["make_scope"] = scope_performer(systemd, writer, execution, lock.path)
+        performers["enter_subgroup"] = _subgroup_performer(execution)
         performers["move_net_devices"] = _network_performer(execution, moved)
         performers["run_hook"] = _hook_performer(document, first, execution, writer)
         performers["send_listener"] = _listener_performer(first, execution)
@@ -379,6 +380,19 @@ def _network_performer(execution: Execution, moved: list[Device]) -> Performer:
         moved.extend((yield from move_in(slots["network"], [str(name) for name in names])))
 
     return network
+
+
+def _subgroup_performer(execution: Execution) -> Performer:
+    """Moves init into a cgroup of the payload's; the module is loaded only for a container with one."""
+
+    def subgroup(step: Step, slots: dict[str, int]) -> Task[None]:
+        del slots
+        yield from ()
+        from ocirun.lifecycle.cgroup_steps import enter_subgroup
+
+        enter_subgroup(step, execution.pid, stays=bool(execution.enter))
+
+    return subgroup
 
 
 def _listener_performer(first: dict[str, object], execution: Execution) -> Performer:

@@ -120,6 +120,12 @@ class Target:
         self.scope = entries.scope if _is_out_of_reach(entries.scope) else None
 
     @property
+    def home(self) -> str:
+        """The cgroup in which init began: that of the payload, where an annotation names one below."""
+        inner = self.config.get("annotations", {}).get("run.oci.delegate-cgroup", "").strip("/")
+        return f"{self.cgroup}/{inner}" if self.cgroup and inner else self.cgroup
+
+    @property
     def frozen(self) -> bool:
         """Whether its processes are stopped for now (cgroup.events, cgroup-v2.rst)."""
         return is_frozen(self.cgroup)
@@ -231,7 +237,7 @@ def exec_in(target: Target, process: Process, options: ProcessOptions) -> Task[E
     if options.cgroup:
         return (yield from _execute(target, process, options, target.cgroup_below(options.cgroup)))
     try:
-        return (yield from _execute(target, process, options, target.cgroup))
+        return (yield from _execute(target, process, options, target.home))
     except StepError as error:
         # Init manages cgroups itself (systemd): then its own may hold no processes (cgroup-v2.rst, No
         # Internal Process Constraint), and where init has gone is the place for others.

@@ -41,6 +41,7 @@ COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/linux/intelRdt", ("enter_resctrl",)),
     ("/linux/netDevices", ("move_net_devices",)),
     ("/linux/timeOffsets", ("make_time_namespace",)),
+    ("/annotations/run.oci.delegate-cgroup", ("enter_subgroup",)),
     ("/linux/cgroupsPath", ("make_cgroup", "make_scope")),
     ("/linux/devices/*", ("make_device", "attach")),
     ("/linux/resources/devices", ("allow_devices",)),

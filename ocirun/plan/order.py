@@ -42,6 +42,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("set_id_maps",),
     ("clone_init",),
     ("limit_processes",),
+    ("enter_subgroup",),
     ("enter_resctrl",),
     ("set_affinity",),
     ("join_cgroup_namespace",),

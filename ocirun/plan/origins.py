@@ -20,6 +20,7 @@ ASKERS: dict[str, tuple[str, ...]] = {
     "make_cgroup": ("/linux/cgroupsPath",),
     "make_scope": ("/linux/cgroupsPath",),
     "limit_processes": ("/linux/resources/pids/limit", "/linux/resources/unified/pids.max"),
+    "enter_subgroup": ("/annotations/run.oci.delegate-cgroup",),
     "vacate_cgroup": ("/linux/resources",),
     "set_cgroup": ("/linux/resources", "/linux/resources/*"),
     "own_cgroup": ("/mounts/*",),

@@ -270,6 +270,11 @@ def _scope(a: Arguments) -> str:
     return _with(f"{a.text('unit')} at {a.text('path')}", [*owner, *inner, *told])
 
 
+def _owner(a: Arguments) -> str:
+    owner, group = a.number("owner"), a.number("group")
+    return "root" if owner == -1 else str(owner) if group == -1 else f"{owner}:{group}"
+
+
 def _numbers(bits: int) -> str:
     """The numbers of the bits that are set, as the config lists them."""
     if bits + 1 == 1 << _EVERY:
@@ -320,7 +325,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "limit_processes": lambda a: f"{a.text('path')} {a.text('most')}",
     "stop_scope": lambda a: a.text("unit"),
     "set_cgroup": lambda a: f"{a.text('path')} {a.text('writes')}",
-    "own_cgroup": lambda a: f"{a.text('path')} by {a.number('owner')}",
+    "own_cgroup": lambda a: f"{a.text('path')} by {_owner(a)}",
     "open_tree": _open_tree,
     "open_filesystem": _filesystem,
     "attach_root": lambda a: _with(a.text("root"), _both(a)),
@@ -345,6 +350,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "set_io_priority": lambda a: f"{_IO_CLASSES[a.number('kind')]} {a.text('priority')}",
     "set_personality": lambda a: _DOMAINS.get(a.number("domain"), a.text("domain")),
     "set_memory_policy": _memory_policy,
+    "enter_subgroup": lambda a: f"{a.text('path')}/{a.text('inner')} by {_owner(a)}",
     "unmount": lambda a: a.text("path"),
     "label_keyring": lambda a: a.text("label"),
     "set_selinux": lambda a: a.text("label"),

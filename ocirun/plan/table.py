@@ -147,13 +147,17 @@ TABLE: tuple[Verb, ...] = (
          "write to a file of a cgroup: `writes` are files and values in turn, and the first file that is "
          "there is written; unless `needed` a refusal is passed over",
          calls="openat write", after="make_cgroup make_scope", once=False),
-    Verb("own_cgroup", HOST, "path:str owner:u32",
-         "give the cgroup to the user of the container: the directory and the files in it that "
-         "/sys/kernel/cgroup/delegate names",
+    Verb("own_cgroup", HOST, "path:str owner:u32 group:i32",
+         "give the cgroup to the user of the container, and to his group unless -1: the directory and the "
+         "files in it that /sys/kernel/cgroup/delegate names",
          calls="openat read chown", after="make_cgroup make_scope"),
     Verb("limit_processes", HOST, "path:str most:str",
          "set the number of processes in a scope that would not have left room for stage",
          calls="openat write", after="make_scope clone_init"),
+    Verb("enter_subgroup", HOST, "path:str inner:str owner:i32 group:i32",
+         "make the cgroup `inner` below that of the container, give it away as own_cgroup does unless "
+         "`owner` is -1, and move init into it: its cgroup namespace begins above, and the limits are there",
+         calls="mkdir chown openat write", after="clone_init limit_processes own_cgroup"),
     Verb("stop_scope", HOST, "unit:str user:u32 description:str",
          "have systemd stop and forget a scope, if it has that `description`",
          calls="sendto recvfrom", after="kill_cgroup"),

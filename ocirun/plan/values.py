@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ocirun_spec.types import IDMapping
+
     from ocirun.plan.model import Step
     from ocirun.plan.view import Expected, Values, View
 
@@ -156,6 +158,14 @@ def _apparmor(view: View, _step: Step) -> Expected:
     return {"change": f"exec {view.process.get('apparmorProfile', '')}"}
 
 
+def _subgroup(view: View, _step: Step) -> Expected:
+    """The one that is named, below that in which init was born, and given to whom that is given to."""
+    given = [view.argument("own_cgroup", name) for name in ("owner", "group")]
+    owner, group = (-1 if one is None else one for one in given)
+    inner = view.annotations.get("run.oci.delegate-cgroup", "").strip("/")
+    return {"path": view.home, "inner": inner, "owner": owner, "group": group}
+
+
 def _selinux(view: View, _step: Step) -> Expected:
     return {"label": view.process.get("selinuxLabel")}
 
@@ -289,12 +299,17 @@ def _set_cgroup(view: View, step: Step) -> Expected:
 
 
 def _own_cgroup(view: View, _step: Step) -> Expected:
-    """Its user is that of the process, by his id on the host."""
-    inside = view.user.get("uid", 0)
-    mappings = view.linux.get("uidMappings") or [{"containerID": inside, "hostID": inside, "size": 1}]
-    owners = [one["hostID"] + inside - one["containerID"] for one in mappings
-              if 0 <= inside - one["containerID"] < one["size"]]  # fmt: skip
-    return {"path": view.home, "owner": next(iter(owners), "nobody on the host")}
+    """Its user is that of the process, by his id on the host, and in a user namespace so is its group."""
+    uid, gid = view.user.get("uid", 0), view.user.get("gid", 0)
+    same: list[IDMapping] = [{"containerID": uid, "hostID": uid, "size": 1}]
+    owners = _outside(view.linux.get("uidMappings") or same, uid)
+    groups = _outside(view.linux.get("gidMappings", []), gid)
+    return {"path": view.home, "owner": (*owners, "nobody on the host")[0], "group": (*groups, -1)[0]}
+
+
+def _outside(mappings: Sequence[IDMapping], inside: int) -> list[int]:
+    return [one["hostID"] + inside - one["containerID"] for one in mappings
+            if 0 <= inside - one["containerID"] < one["size"]]  # fmt: skip
 
 
 def _handshake(view: View, _step: Step) -> Expected:
@@ -390,6 +405,7 @@ VALUES: dict[str, Values] = {
     "find_program": _program,
     "load_seccomp": _filter,
     "send_listener": _listener,
+    "enter_subgroup": _subgroup,
     "label_keyring": _selinux,
     "set_selinux": _selinux,
     "set_apparmor": _apparmor,

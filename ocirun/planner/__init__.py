@@ -88,6 +88,7 @@ def _outside_and_root(draft: Draft, mounted: Mounts) -> list[Step]:
         *_joining(draft, "id_maps"),
         *namespaces.clone(draft),
         *_tighten(draft),
+        *_subgroup(draft),
         *_resctrl(draft, "enter"),
         *lifecycle.free_cpus(),
         *_joining(draft, "enter"),
@@ -120,6 +121,15 @@ def _tighten(draft: Draft) -> Sequence[Step]:
     from ocirun.planner import systemd
 
     return systemd.tighten(draft)
+
+
+def _subgroup(draft: Draft) -> Sequence[Step]:
+    """The cgroup that is all the payload's, where an annotation names one."""
+    if "run.oci.delegate-cgroup" not in draft.config.get("annotations", ()):
+        return ()
+    from ocirun.planner import ownership
+
+    return ownership.enter_subgroup(draft)
 
 
 def _users(draft: Draft) -> Sequence[Step]:

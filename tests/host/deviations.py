@@ -91,6 +91,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_a_label_for_an_executed_process_is_taken": _NO_POLICY,
         "test_what_only_cgroup_v1_had_is_refused": "ignores it without a word",
         **{f"test_{name}": _NO_LINKS for name in _LINKS},
+        "test_the_payload_has_a_cgroup_of_its_own_below": "does not know crun's annotation",
         **{f"test_{name}": _NO_MOUNTS for name in _CHANGED},
         "test_what_lies_below_need_not_come_with_it": "has the kernel refuse it",
         "test_a_remount_keeps_what_is_locked": "has the kernel refuse it",
@@ -141,6 +142,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_a_limit_of_none_is_a_limit": _NO_LIMIT,
         "test_what_was_written_before_a_refusal_is_taken_back": _HALF,
         "test_the_user_owns_what_the_kernel_delegates": _BY_SYSTEMD,
+        "test_a_process_is_executed_in_what_its_user_owns": _BY_SYSTEMD,
         "test_with_it_a_user_parts_his_cgroup_and_lifts_no_limit": _BY_SYSTEMD,
         "test_rules_of_devices_are_replaced": "ignores the rules of an update",
         "test_who_is_idle_has_no_weight": "writes the weight all the same, which the kernel refuses",
@@ -295,6 +297,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_no_limit_of_memory_is_none_of_swap": _OWN_SWAP,
         "test_a_limit_of_swap_counts_from_that_of_memory": "does not look at the present limit",
         "test_the_user_owns_what_the_kernel_delegates[1000]": "gives it to the root of the container",
+        "test_a_process_is_executed_in_what_its_user_owns[1000]": "gives it to the root of the container",
         "test_a_cgroup_that_is_mounted_read_only_stays_roots": "gives it away all the same",
         "test_no_other_cgroup_can_be_named[../]": "goes where it leads (before 1.29)",
         **{

@@ -289,6 +289,15 @@ def test_the_user_owns_what_the_kernel_delegates(runtime: Runtime, bundle: Bundl
     assert {owner for name, owner in owners.items() if name not in names} == {0}
 
 
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_a_process_is_executed_in_what_its_user_owns(runtime: Runtime, bundle: Bundle, uid: int) -> None:
+    container = runtime.running(_writable(bundle.mapped(100000, 65536)).user(uid, uid).sleeping())
+    own = observe.cgroup(container.pid)
+    assert observe.cgroup(execs.sleeping(container)) == own
+    execs.execute(container, "mkdir", "/sys/fs/cgroup/made").ok()
+    assert (execs.cgroup_file(container, "cgroup.procs").parent / "made").is_dir()
+
+
 def test_with_it_a_user_parts_his_cgroup_and_lifts_no_limit(runtime: Runtime, bundle: Bundle) -> None:
     script = (
         "cd /sys/fs/cgroup && mkdir mine && echo $$ >mine/cgroup.procs && cat /proc/self/cgroup; "
@@ -449,3 +458,50 @@ def test_who_is_in_a_threaded_cgroup_below_is_listed_and_signalled(
     runtime.call("kill", "--all", container.id, "TERM").ok()
     observe.eventually(lambda: not observe.alive(second), "it has heard of it")
     container.end_executed()
+
+
+# -- a cgroup of the payload's
+
+_DELEGATE = "run.oci.delegate-cgroup"
+
+
+def test_the_payload_has_a_cgroup_of_its_own_below(runtime: Runtime, bundle: Bundle) -> None:
+    """Its cgroup namespace begins above, where the limits are."""
+    container = runtime.running(bundle.put({_DELEGATE: "payload/in"}, "annotations").sleeping())
+    own = observe.cgroup(container.pid)
+    assert own.endswith("/payload/in")
+    assert execs.execute(container, "cat", "/proc/1/cgroup").ok().stdout.splitlines()[-1] == "0::/payload/in"
+    assert observe.cgroup(execs.sleeping(container)) == own
+    if runtime.name == "ocirun":  # crun counts from the payload's
+        above = own.removesuffix("/payload/in")
+        assert observe.cgroup(execs.sleeping(container, "--cgroup", "/")) == above
+
+
+def test_the_cgroup_of_the_payload_is_its_users(ocirun: Runtime, bundle: Bundle, view: View) -> None:
+    bundle.mapped(100000, 65536).without_mount("/sys/fs/cgroup").mount("/sys/fs/cgroup", "cgroup", "cgroup")
+    container = ocirun.running(bundle.put({_DELEGATE: "payload"}, "annotations").sleeping())
+    place = view.cgroup2 / observe.cgroup(container.pid).strip("/")
+    assert place.name == "payload"
+    assert (place.stat().st_uid, (place / "cgroup.procs").stat().st_uid) == (100000, 100000)
+    made = execs.execute(container, "mkdir", "/sys/fs/cgroup/payload/sub")
+    made.ok()
+    assert (place / "sub").is_dir()
+
+
+@pytest.mark.parametrize("inner", ["", "..", "a/../..", "/"])
+def test_a_cgroup_of_the_payload_lies_below(ocirun: Runtime, bundle: Bundle, inner: str) -> None:
+    bundle.put({_DELEGATE: inner}, "annotations")
+    ocirun.attempt(bundle).refused(
+        f"/annotations/{_DELEGATE}", "must name a cgroup below that of the container"
+    )
+
+
+def test_below_a_cgroup_that_stays_there_is_none_of_the_payload(
+    ocirun: Runtime, bundle: Bundle, view: View
+) -> None:
+    name = new_id()
+    (view.cgroup2 / name).mkdir()
+    bundle.put({_DELEGATE: "payload"}, "annotations")
+    ocirun.attempt(_path(bundle, f"/{name}")).refused("was there before", f"/annotations/{_DELEGATE}")
+    assert not (view.cgroup2 / name / "payload").exists()
+    (view.cgroup2 / name).rmdir()

@@ -84,7 +84,7 @@ def test_what_is_delegated_need_not_be_there(tmp_path: Path, monkeypatch: pytest
     given: list[str] = []
 
     def chown(path: str, owner: int, group: int, *, follow_symlinks: bool) -> None:
-        assert (owner, group, follow_symlinks) == (77, -1, False)
+        assert (owner, group, follow_symlinks) == (77, 78, False)
         if not Path(path).exists():
             raise FileNotFoundError
         given.append(Path(path).name)
@@ -92,7 +92,7 @@ def test_what_is_delegated_need_not_be_there(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("posix.chown", chown)
     (tmp_path / "cgroup.procs").touch()
     (tmp_path / "memory.max").touch()
-    give(str(tmp_path), 77)
+    give(str(tmp_path), 77, 78)
     assert given == [tmp_path.name, "cgroup.procs"]
 
 
