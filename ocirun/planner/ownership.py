@@ -73,9 +73,9 @@ def _writable_mount(draft: Draft) -> int:
 
 
 def _group(draft: Draft) -> int:
-    """The id on the host of the group of the process.  A cgroup of a user namespace is not to have one that is
-    not mapped: not even root in there could override the mode of its files (user_namespaces(7), Capabilities),
-    and put a process that is executed later into it."""
+    """The id on the host of the group of the process.  A cgroup of a user namespace is not to have one that
+    is not mapped: not even root in there could override the mode of its files (user_namespaces(7)), and put a
+    process that is executed later into it."""
     return _outside(draft, draft.gid, "gidMappings") if index_of(draft, "user") >= 0 else -1
 
 
