@@ -82,6 +82,30 @@ def make(wanted: Wanted, note: Callable[[str], object]) -> None:
         _mkdir(wanted, group, "enableMonitoring")
 
 
+def rewrite(wanted: Wanted) -> bytes:
+    """Writes the lines to a class that is there; gives what it was, for ``write_back``.
+
+    Raises DriverError for a line that is refused, and has then changed nothing.
+    """
+    path = f"{wanted.place}/schemata"
+    try:
+        before = read_file(path)
+    except OSError as error:
+        raise _refused(error, "read", path, "") from error
+    try:
+        for member, line in wanted.lines:
+            _write(wanted, path, line, member)
+    except DriverError:
+        write_back(wanted, before)
+        raise
+    return before
+
+
+def write_back(wanted: Wanted, before: bytes) -> None:
+    """Makes of the class what it was; raises DriverError."""
+    _write(wanted, f"{wanted.place}/schemata", before.decode().rstrip("\n"), "")
+
+
 def enter(places: Sequence[str], pid: int) -> None:
     """Puts a process into the class and the group of these directories; raises DriverError."""
     for place in places:

@@ -42,11 +42,14 @@ SIZES = {
     "kernel-memory-tcp": ("memory", "kernelTCP"),
 }
 TEXTS = {"cpuset-cpus": ("cpu", "cpus"), "cpuset-mems": ("cpu", "mems")}
+#: And in the IntelRdt object.
+LINES = {"l3-cache-schema": "l3CacheSchema", "mem-bw-schema": "memBwSchema"}
 
 
 def command(invocation: Invocation, reporter: Reporter) -> int:
     """Changes the limits of a container, by flags or by a Resources object in a file."""
     by_flags = _by_flags(invocation)
+    lines = {LINES[flag]: invocation.text(flag) for flag in LINES if invocation.given(flag)}
     name = "the flags"
     wanted: dict[str, object] = dict(by_flags)
     if invocation.given("resources"):
@@ -54,13 +57,13 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
             raise UsageError("update: flags of limits beside --resources", hint="the file says all of that")
         name = invocation.text("resources")
         wanted = _from_file(name)
-    elif not by_flags:
+    elif not by_flags and not lines:
         raise UsageError("update: no limit is named", hint="see ocirun update --help")
 
     def warn(fault: Fault) -> None:
         reporter.warn(fault, name)
 
-    complete(update(store_of(invocation), invocation.arguments[0], wanted, name, warn))
+    complete(update(store_of(invocation), invocation.arguments[0], wanted, name, warn, intel_rdt=lines))
     return 0
 
 

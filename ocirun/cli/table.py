@@ -210,8 +210,10 @@ _UPDATE: tuple[Flag, ...] = (
     Flag("cpu-rt-runtime", "real-time work in each period: cgroup2 has none", value="N", hidden=True),
     Flag("kernel-memory", "of cgroup v1, and ignored with a warning", value="SIZE", hidden=True),
     Flag("kernel-memory-tcp", "of cgroup v1, and ignored with a warning", value="SIZE", hidden=True),
-    Flag("l3-cache-schema", "the schema of the L3 cache", value="SCHEMA", unbuilt=ANY),
-    Flag("mem-bw-schema", "the schema of the memory bandwidth", value="SCHEMA", unbuilt=ANY),
+    Flag(
+        "l3-cache-schema", "the line of the L3 cache for the container's own class of resctrl", value="LINE"
+    ),
+    Flag("mem-bw-schema", "the line of the memory bandwidth for that class", value="LINE"),
 )
 
 _ID = ("ID",)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from ocirun import host as facts
 from ocirun.cgroup import resctrl
+from ocirun.errors import HostError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from ocirun_spec.types import Config
 
     from ocirun.plan.model import Step
+
+_HERE = "/linux/intelRdt"
 
 
 def perform(step: Step, pid: int, note: Callable[[str], object] = str) -> None:
@@ -28,3 +34,26 @@ def perform(step: Step, pid: int, note: Callable[[str], object] = str) -> None:
         resctrl.enter([str(place) for place in places], pid)
     else:
         resctrl.remove(str(step.args[0]))
+
+
+def own_class(container: str, config: Config, lines: Mapping[str, str]) -> resctrl.Wanted:
+    """The container's own class with new lines; raises StateError where it has none, HostError without
+    resctrl."""
+    asked = config.get("linux", {}).get("intelRdt")
+    if asked is None:
+        raise StateError(
+            "the container has no class of service",
+            pointer=_HERE,
+            hint="create it with an intelRdt, be it {}",
+        )
+    if "closID" in asked:
+        raise StateError(
+            f"the class of service {asked['closID']} may be that of others as well",
+            pointer=f"{_HERE}/closID",
+            hint="write to its file schemata",
+        )
+    mount = facts.gather(resctrl=True).resctrl
+    if not mount:
+        raise HostError("resctrl is not mounted", pointer=_HERE)
+    l3, bandwidth = lines.get("l3CacheSchema", ""), lines.get("memBwSchema", "")
+    return resctrl.Wanted(mount, container, l3, bandwidth, own=True)

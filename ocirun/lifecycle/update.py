@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix as os
 
 from ocirun import host as facts
+from ocirun.cgroup import resctrl
 from ocirun.cgroup.restoring import Before
 from ocirun.cgroup.settings import set_cgroup
 from ocirun.errors import Fault
@@ -39,11 +40,14 @@ def update(
     wanted: Mapping[str, object],
     name: str = "the new limits",
     warn: Callable[[Fault], None] = ignore,
+    *,
+    intel_rdt: Mapping[str, str] | None = None,
 ) -> Task[None]:
     """Sets the limits that ``wanted``, a Resources object from outside, asks for; others stay as they are.
 
     ``name`` is what errors call it.  Rules of devices take the place of those that the container has, in one
-    moment; none leave them.
+    moment; none leave them.  ``intel_rdt`` has l3CacheSchema, memBwSchema or both for the container's own
+    class of service.
     Everything is checked before anything is written, and where the kernel refuses a limit, those before it
     are taken back.  All of it is done under the lock of the container: of two at once one would take back
     what the other has set.
@@ -52,13 +56,18 @@ def update(
     """
     lock = yield from store.lock(container)
     try:
-        yield from _update(store, container, wanted, name, warn)
+        yield from _update(store, container, wanted, name, warn, intel_rdt or {})
     finally:
         lock.close()
 
 
 def _update(
-    store: Store, container: str, wanted: Mapping[str, object], name: str, warn: Callable[[Fault], None]
+    store: Store,
+    container: str,
+    wanted: Mapping[str, object],
+    name: str,
+    warn: Callable[[Fault], None],
+    intel_rdt: Mapping[str, str],
 ) -> Task[None]:
     entries = entries_of(store, container)
     if State(container, entries).status not in (CREATED, RUNNING, PAUSED):
@@ -68,8 +77,12 @@ def _update(
         from ocirun.lifecycle.members import without_cgroup
 
         raise without_cgroup("limit")
-    present = Present(where, frozen(store.directory(container), entries))
-    config = checked({"linux": {"resources": completed(wanted, present)}}, name)
+    kept = frozen(store.directory(container), entries)
+    present = Present(where, kept)
+    config = checked(
+        {"linux": {"resources": completed(wanted, present), "intelRdt": {**intel_rdt}}},
+        name,
+    )
     resources = config.get("linux", {}).get("resources", {})
     draft = Draft(config, facts.gather(), Options(container, bundle="/", state_directory="/"))
     contradictions(draft, resources, present)
@@ -80,7 +93,18 @@ def _update(
     check_use(resources, present)
     for fault in draft.warnings:
         warn(fault)
-    yield from _apply(container, entries, planned, rules, draft)
+    if not intel_rdt:
+        yield from _apply(container, entries, planned, rules, draft)
+        return
+    from ocirun.lifecycle.resctrl_steps import own_class
+
+    own = own_class(container, kept, intel_rdt)
+    before = resctrl.rewrite(own)
+    try:
+        yield from _apply(container, entries, planned, rules, draft)
+    except BaseException:
+        resctrl.write_back(own, before)
+        raise
 
 
 def _apply(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ocirun import host
-from ocirun.errors import HookError
+from ocirun.errors import HookError, OcirunError, StateError
 from ocirun.lifecycle.exec import ProcessOptions, exec_process
+from ocirun.lifecycle.update import update
 from ocirun.waiting import drive
 from tests.host.inprocess import Made, making
 from tests.resctrl_tree import Tree
@@ -80,6 +81,42 @@ def test_a_container_that_does_not_ask_for_it_touches_nothing(made: Made, bundle
     made.delete(container)
     assert tree.written == []
     assert tree.classes() == tree.groups() == set()
+
+
+def test_an_update_changes_its_own_class(made: Made, bundle: Bundle, tree: Tree) -> None:
+    asked: Json = {"l3CacheSchema": "L3:0=7f0", "memBwSchema": "MB:1=30"}
+    container = made.create(bundle.put(asked, "linux", "intelRdt").sleeping())
+    drive(update(made.store, container.id, {}, intel_rdt={"l3CacheSchema": "L3:0=f"}))
+    assert tree.schemata(container.id) == "L3:0=f\nMB:1=30\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "lines"),
+    [({}, {"l3CacheSchema": "L3:0=f", "memBwSchema": "XX:0=9"}),
+     ({"unified": {"cgroup.max.depth": "no number"}}, {"l3CacheSchema": "L3:0=f"})],
+)  # fmt: skip
+def test_an_update_that_is_refused_changes_none(
+    made: Made, bundle: Bundle, tree: Tree, limits: dict[str, object], lines: dict[str, str]
+) -> None:
+    asked: Json = {"l3CacheSchema": "L3:0=7f0", "memBwSchema": "MB:1=30"}
+    container = made.create(bundle.put(asked, "linux", "intelRdt").sleeping())
+    with pytest.raises(OcirunError):
+        drive(update(made.store, container.id, limits, intel_rdt=lines))
+    assert tree.schemata(container.id) == "L3:0=7f0\nMB:1=30\n"
+
+
+def test_a_class_that_may_be_that_of_others_is_not_changed(made: Made, bundle: Bundle, tree: Tree) -> None:
+    asked: Json = {"closID": "fast", "l3CacheSchema": "L3:0=7f0"}
+    container = made.create(bundle.put(asked, "linux", "intelRdt").sleeping())
+    with pytest.raises(StateError, match="may be that of others"):
+        drive(update(made.store, container.id, {}, intel_rdt={"l3CacheSchema": "L3:0=f"}))
+    assert tree.schemata("fast").startswith("L3:0=7f0\n")
+
+
+def test_who_has_no_class_gets_none_by_an_update(ocirun: Runtime, bundle: Bundle) -> None:
+    container = ocirun.running(bundle.sleeping())
+    for flags in (("--l3-cache-schema", "L3:0=f"), ("--mem-bw-schema", "MB:0=50")):
+        ocirun.call("update", *flags, container.id).refused("has no class of service", "/linux/intelRdt")
 
 
 def test_without_resctrl_it_is_an_error(ocirun: Runtime, bundle: Bundle) -> None:

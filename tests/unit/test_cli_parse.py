@@ -108,7 +108,6 @@ def test_help_wins_over_missing_arguments() -> None:
         ("kill x TERM y", "too many arguments: 'y'"),
         ("--cgroup-manager none list", "'none' is not one of cgroupfs, systemd, disabled"),
         ("--rootless=perhaps list", "'perhaps' is not one of auto, false, true"),
-        ("update --l3-cache-schema s x", "update: --l3-cache-schema is not built yet"),
     ],
 )
 def test_a_fault_says_what_is_wrong_and_what_may_be_meant(line: str, words: str) -> None:
