@@ -296,7 +296,6 @@ def _execute(
             from ocirun.lifecycle.systemd import scope_performer
 
             performers["make_scope"] = scope_performer(systemd, writer, execution, lock.path)
-        performers["enter_subgroup"] = _subgroup_performer(execution)
         performers["move_net_devices"] = _network_performer(execution, moved)
         performers["run_hook"] = _hook_performer(document, first, execution, writer)
         performers["send_listener"] = _listener_performer(first, execution)
@@ -468,6 +467,7 @@ def _performers(
 
     return {
         "enter_resctrl": resctrl,
+        "enter_subgroup": _subgroup_performer(execution),
         "make_resctrl": resctrl,
         "make_cgroup": cgroup,
         "vacate_cgroup": _vacate,
