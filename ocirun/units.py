@@ -69,18 +69,24 @@ def _template(unit: str) -> str:
 
 
 def _directories(manager: str) -> list[str]:
-    """Where a user's manager looks for units, the first first."""
+    """Where a user's manager looks for units, the first first.
+
+    Its runtime directory is that of the user, whatever ours is: a daemon may have one of its own, and `su`
+    leaves that of another.
+    """
     home = _variable("HOME", "/")
     number = manager.removeprefix("user@").removesuffix(".service")
-    runtime = _variable("XDG_RUNTIME_DIR", f"/run/user/{number or os.geteuid()}") + "/systemd"
+    his = f"/run/user/{number or os.geteuid()}"
+    runtimes = [f"{place}/systemd" for place in dict.fromkeys((his, _variable("XDG_RUNTIME_DIR", his)))]
     config = _variable("XDG_CONFIG_HOME", f"{home}/.config") + "/systemd"
     data = _variable("XDG_DATA_HOME", f"{home}/.local/share") + "/systemd"
     return [
-        f"{config}/user.control", f"{runtime}/user.control", f"{runtime}/transient",
-        f"{runtime}/generator.early", f"{config}/user", "/etc/systemd/user", f"{runtime}/user",
-        "/run/systemd/user", f"{runtime}/generator", f"{data}/user", "/usr/local/share/systemd/user",
-        "/usr/share/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user",
-        f"{runtime}/generator.late",
+        f"{config}/user.control",
+        *(f"{one}/{name}" for name in ("user.control", "transient", "generator.early") for one in runtimes),
+        f"{config}/user", "/etc/systemd/user", *(f"{one}/user" for one in runtimes),
+        "/run/systemd/user", *(f"{one}/generator" for one in runtimes), f"{data}/user",
+        "/usr/local/share/systemd/user", "/usr/share/systemd/user", "/usr/local/lib/systemd/user",
+        "/usr/lib/systemd/user", *(f"{one}/generator.late" for one in runtimes),
     ]  # fmt: skip
 
 

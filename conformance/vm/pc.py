@@ -19,8 +19,9 @@ def command(image: Image, scratch: Path, job: Path, kernel: str, memory: int, pr
     """
     disks = (
         # The root is NVMe, whose driver the stock kernel has built in: so there is no initramfs.  The job is
-        # not, since two of that kind are found in any order.
-        ("nvme,serial=root,drive=root", f"id=root,snapshot=on,file={image.disk}"),
+        # not, since two of that kind are found in any order.  Nobody writes the image: a lock would only be
+        # in the way of User-mode Linux, which takes one of its own.
+        ("nvme,serial=root,drive=root", f"id=root,snapshot=on,file.locking=off,file={image.disk}"),
         ("virtio-blk-pci,drive=job", f"id=job,file={job}"),
     )
     words = [PROGRAM, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-M", "q35"]

@@ -6,7 +6,7 @@ import errno
 import posix as os
 
 from ocirun import paths
-from ocirun.errors import DriverError, words_of
+from ocirun.errors import EXHAUSTED, DriverError, words_of
 from ocirun.files import read_file, write_file
 
 TYPE_CHECKING = False
@@ -140,22 +140,28 @@ def remove_if_empty(where: str, parents: int) -> bool:
 def signal_cgroup(where: str, signum: int) -> None:
     """Sends a signal to each process of a cgroup and of those below it; one that is gone has nobody.
 
-    SIGKILL goes by cgroup.kill, which no fork escapes.  Raises DriverError for processes that this pid
-    namespace cannot name: cgroup.procs has 0 for them, and kill(2) would take that for our own group.
+    SIGKILL goes by cgroup.kill, which no fork escapes.  Raises DriverError for processes that refuse it, and
+    for those that this pid namespace cannot name: cgroup.procs has 0 for them, and kill(2) would take that
+    for our own group.  It tells the first of them when all others have the signal.
     """
     if signum == _SIGKILL:
         try:
             write_file(f"{where}/cgroup.kill", b"1")
         except OSError as error:
             if not is_gone(error):
-                raise
+                raise _unsignalled(where, signum, error) from error
         return
+    refusals: list[DriverError] = []
     for directory in _tree(where):
         try:
-            _signal_listed(directory, signum)
+            _signal_listed(directory, signum, refusals)
         except OSError as error:
-            if not _has_nobody(error, directory, where):
+            if error.errno in EXHAUSTED:
                 raise
+            if not _has_nobody(error, directory, where):
+                refusals.append(_unsignalled(directory, signum, error))
+    if refusals:
+        raise refusals[0]
 
 
 def is_populated(where: str) -> bool:
@@ -169,7 +175,10 @@ def is_populated(where: str) -> bool:
 
 
 def is_frozen(where: str) -> bool:
-    """Whether the processes of a cgroup are stopped for now (cgroup.events); False where it is gone."""
+    """Whether the processes of a cgroup are stopped for now (cgroup.events); False where it is gone, and for
+    no cgroup, which is ""."""
+    if not where:
+        return False
     try:
         fd = os.open(f"{where}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -223,14 +232,17 @@ def _tree(where: str) -> list[str]:
     return found
 
 
-def _signal_listed(where: str, signum: int) -> None:
+def _signal_listed(where: str, signum: int, refusals: list[DriverError]) -> None:
     """Opens pidfds before it looks a second time who is there: a number may be somebody else's by then."""
     listed = _listed(where)
     if not min(listed, default=1):
-        raise DriverError(
-            f"the cgroup {where} has a process of another pid namespace",
-            path=where,
-            hint="send the signal from the pid namespace in which the container was created",
+        listed = [pid for pid in listed if pid]
+        refusals.append(
+            DriverError(
+                f"the cgroup {where} has a process of another pid namespace",
+                path=where,
+                hint="send the signal from the pid namespace in which the container was created",
+            )
         )
     for at in range(0, len(listed), _AT_ONCE):
         opened: list[tuple[int, int]] = []
@@ -240,7 +252,7 @@ def _signal_listed(where: str, signum: int) -> None:
             still = _listed(where)
             for pid, pidfd in opened:
                 if pid in still:
-                    _signal_one(pidfd, signum)
+                    _signal_one(pidfd, signum, where, refusals)
         finally:
             for _, pidfd in opened:
                 os.close(pidfd)
@@ -257,11 +269,22 @@ def _open_one(pid: int, opened: list[tuple[int, int]]) -> None:
         return
 
 
-def _signal_one(pidfd: int, signum: int) -> None:
+def _signal_one(pidfd: int, signum: int, where: str, refusals: list[DriverError]) -> None:
     try:
         _signal.pidfd_send_signal(pidfd, signum)
     except ProcessLookupError:
         return
+    except OSError as error:
+        refusals.append(_unsignalled(where, signum, error))
+
+
+def _unsignalled(where: str, signum: int, error: OSError) -> DriverError:
+    number = error.errno or 0
+    hint = (
+        "it belongs to another user: be root, or that user" if number in (errno.EPERM, errno.EACCES) else ""
+    )
+    told = f"cannot send the signal {signum} to all in the cgroup {where}: {words_of(number)}"
+    return DriverError(told, errno=number, path=where, hint=hint)
 
 
 def _check_empty(where: str) -> None:

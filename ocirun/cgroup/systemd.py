@@ -290,7 +290,7 @@ def check_place(pid: int, path: str) -> None:
     place = next((line[3:] for line in told.splitlines() if line.startswith("0::")), "")
     if place != path:
         raise DriverError(
-            f"systemd has made the scope, but our process is in {place}, not in {path}",
+            f"systemd says that it is done, but our process is in {place}, not in {path}",
             path=path,
             pointer=_POINTER,
             hint="a user's manager can move only processes below user@UID.service: "

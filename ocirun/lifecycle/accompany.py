@@ -5,11 +5,13 @@ from __future__ import annotations
 import posix as os
 import time
 
-from ocirun.lifecycle.process import is_dead, send_signal
+from ocirun.errors import Fault, StateError
+from ocirun.lifecycle.process import reaches
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from ocirun.lifecycle.console import Proxy
@@ -34,11 +36,16 @@ _PAUSE = 0.01
 
 
 def accompany(
-    pidfd: int, proxy: Proxy | None, signals: Signals, notifications: Notifications | None = None
+    pidfd: int,
+    proxy: Proxy | None,
+    signals: Signals,
+    warn: Callable[[Fault], None],
+    notifications: Notifications | None = None,
 ) -> Task[int]:
     """Passes bytes, signals and notifications until our child of ``pidfd`` has ended, and reaps it.
 
-    Gives its exit status as a shell does: the code, or 128 + the signal it died of.
+    ``warn`` is told of a signal that it may not be sent.  Gives its exit status as a shell does: the code, or
+    128 + the signal it died of.
     """
     while True:
         reads, writes = proxy.wants() if proxy else ((), ())
@@ -47,7 +54,7 @@ def accompany(
         if notifications is not None:
             notifications.move()
         if signals.fd in ready:
-            _pass_on(pidfd, signals.take(), proxy)
+            _pass_on(pidfd, signals.take(), proxy, warn)
         if pidfd in ready:
             status = _status(pidfd)
             if status < 0:
@@ -77,9 +84,13 @@ def _status(pidfd: int) -> int:
     return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
 
-def _pass_on(pidfd: int, numbers: list[int], proxy: Proxy | None) -> None:
+def _pass_on(pidfd: int, numbers: list[int], proxy: Proxy | None, warn: Callable[[Fault], None]) -> None:
+    """One that is refused, as of a program that has become somebody else, ends nothing, as below runc."""
     for number in numbers:
         if number == _SIGWINCH and proxy is not None:
             proxy.resize()
-        elif number not in (_SIGCHLD, _SIGURG) and not is_dead(pidfd):
-            send_signal(pidfd, number)
+        elif number not in (_SIGCHLD, _SIGURG):
+            try:
+                reaches(pidfd, number)
+            except StateError as error:
+                warn(Fault("/process/user", error.message, hint=error.hint))

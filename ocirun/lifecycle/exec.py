@@ -263,7 +263,7 @@ def exec_and_accompany(
         if made.console >= 0:
             proxy = Proxy(made.console)
         signals.hand_over()
-        return (yield from accompany(made.pidfd, proxy, signals))
+        return (yield from accompany(made.pidfd, proxy, signals, options.warn))
     except BaseException as error:
         yield from despite(error, "ending the process", end(os.dup(made.pidfd)))
         raise
@@ -304,7 +304,8 @@ def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: 
         if target.scope is not None:
             from ocirun.lifecycle.systemd import join_performer
 
-            performers["join_scope"] = join_performer(execution)
+            mount = str(target.scope.args[0])
+            performers["join_scope"] = join_performer(execution, cgroup.removeprefix(mount))
         yield from execute(compile_plan(planned), performers, witness, execution, inheritance)
         yield from judge(execution.proof, execution.pidfd, execution.pid, witness.start, lambda: process)
         if options.pidfd_socket:

@@ -7,7 +7,7 @@ import posix as os
 
 from ocirun.errors import IN_A_SCOPE, StateError
 from ocirun.files import read_file
-from ocirun.lifecycle.process import open_pidfd, pid_namespace, send_signal
+from ocirun.lifecycle.process import open_pidfd, pid_namespace, reaches
 from ocirun.lifecycle.state import check_same_pids
 
 TYPE_CHECKING = False
@@ -27,8 +27,9 @@ def members(entries: Journal) -> list[int]:
 
 def signal_members(entries: Journal, signum: int) -> None:
     """Sends a signal to each of ``members``, as far as it is still one when it gets it: its number may be
-    somebody else's by then.  Raises StateError for a signal that does not exist, and where its pids are not
-    ours."""
+    somebody else's by then.  Raises StateError where its pids are not ours, and, when all others have it, for
+    the first that refuses it."""
+    refusal: StateError | None = None
     for pid, inside in _found(entries).items():
         try:
             pidfd = os.pidfd_open(pid)
@@ -36,12 +37,13 @@ def signal_members(entries: Journal, signum: int) -> None:
             continue
         try:
             if not inside or _is_below(pid, inside):
-                send_signal(pidfd, signum)
+                reaches(pidfd, signum)
         except StateError as error:
-            if error.errno:  # not that it has ended
-                raise
+            refusal = refusal or error
         finally:
             os.close(pidfd)
+    if refusal is not None:
+        raise refusal
 
 
 def _found(entries: Journal) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import posix as os
 import select
@@ -78,18 +79,26 @@ def open_pidfd(pid: int, start: str) -> int:
 
 
 def send_signal(pidfd: int, signum: int) -> None:
-    """Sends a signal to the process of ``pidfd`` (pidfd_send_signal(2)).
+    """As ``reaches``; raises StateError "container not running" when the process has ended, too."""
+    if not reaches(pidfd, signum):
+        raise not_running()
 
-    Raises StateError "container not running" when it has ended, "invalid signal" for one that does not exist.
+
+def reaches(pidfd: int, signum: int) -> bool:
+    """Sends a signal to the process of ``pidfd``; gives whether it was still there (pidfd_send_signal(2)).
+
+    Raises StateError for a signal that does not exist, and for a process that is not ours to signal.
     """
     try:
         _signal.pidfd_send_signal(pidfd, signum)
     except ProcessLookupError:
-        raise not_running() from None
+        return False
     except OSError as error:
-        raise StateError(
-            f"invalid signal {signum}: {words_of(error.errno or 0)}", errno=error.errno or 0
-        ) from error
+        number = error.errno or 0
+        what = "invalid" if number == errno.EINVAL else "cannot send the"
+        hint = "it belongs to another user: be root, or that user" if number == errno.EPERM else ""
+        raise StateError(f"{what} signal {signum}: {words_of(number)}", errno=number, hint=hint) from error
+    return True
 
 
 def not_running() -> StateError:

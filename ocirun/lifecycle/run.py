@@ -61,7 +61,7 @@ def run(
                 yield from notifications.until_ready(made.pidfd, made.pid)
             return 0
         signals.hand_over()
-        status = yield from accompany(made.pidfd, proxy, signals, notifications)
+        status = yield from accompany(made.pidfd, proxy, signals, options.warn, notifications)
         if status == _KILLED:
             _tell_of_memory(store, container, options)
     except BaseException as error:

@@ -65,8 +65,9 @@ def scope_performer(
     return make
 
 
-def join_performer(execution: Execution) -> Performer:
-    """Does the step join_scope: has the manager of the scope move stage into it."""
+def join_performer(execution: Execution, path: str) -> Performer:
+    """Does the step join_scope: has the manager of the scope move stage into the cgroup ``path``, which is
+    that of the scope or below it; raises DriverError where the kernel then has stage elsewhere."""
 
     def join(step: Step, slots: dict[str, int]) -> Task[None]:
         del slots
@@ -76,6 +77,7 @@ def join_performer(execution: Execution) -> Performer:
             yield from connected.attach(str(unit), str(inner), execution.stage)
         finally:
             connected.close()
+        check_place(execution.stage, path)
 
     return join
 

@@ -9,7 +9,7 @@ from ocirun import full, journal, paths
 from ocirun.cgroup.files import OF_ROOT, OF_USER, noted, remove_if_empty, was_replaced
 from ocirun.errors import Fault, OcirunError, StateError
 from ocirun.executor.run import Execution, Observer, execute
-from ocirun.lifecycle.process import is_dead, open_pidfd, pid_namespace, send_signal
+from ocirun.lifecycle.process import is_dead, open_pidfd, pid_namespace, reaches
 from ocirun.plan import steps
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.model import LIFECYCLE, Plan
@@ -259,7 +259,7 @@ def end(pidfd: int) -> Task[None]:
     """
     try:
         if not is_dead(pidfd):
-            send_signal(pidfd, _SIGKILL)
+            reaches(pidfd, _SIGKILL)
             yield Wait(reads=(pidfd,), until=time.monotonic() + _PATIENCE)
         if not is_dead(pidfd):
             raise StateError(

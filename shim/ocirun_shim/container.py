@@ -355,7 +355,7 @@ class Container:
     @property
     def paused(self) -> bool:
         """Whether its cgroup says so, whoever has paused it."""
-        return bool(self.cgroup) and is_frozen(self.cgroup)
+        return is_frozen(self.cgroup)
 
     # -- from worker to worker -------------------------------------------------------------------------------
 

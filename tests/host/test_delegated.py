@@ -163,15 +163,19 @@ def _told(ours: Runtime, script: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("runtimes", ["systemd's", "its own"])
 @pytest.mark.parametrize("kind", ["scope", "service"])
 def test_a_unit_that_is_not_delegated_is_left_alone(
-    ours: Runtime, mine: Bundle, user: int, kind: str
+    ours: Runtime, mine: Bundle, user: int, kind: str, runtimes: str
 ) -> None:
-    """As the scope of a terminal: it belongs to the user, but systemd manages it, and its shell stays."""
+    """As the scope of a terminal: it belongs to the user, but systemd manages it, and its shell stays; also
+    with another runtime directory than that of his systemd."""
     ours.prefix = tuple(word for word in ours.prefix if word not in ("-p", "Delegate=yes"))
     if kind == "service":
         at = ours.prefix.index("--scope")
         ours.prefix = (*ours.prefix[:at], "--wait", "--pipe", *ours.prefix[at + 1 :])
+    if runtimes == "its own":
+        ours.prefix = (*ours.prefix, "env", f"XDG_RUNTIME_DIR={ours.scratch}/run")
     path = str(mine.args("cat", "/proc/self/cgroup").write().path)
     program = [str(ours.program), "--root", str(ours.root), "run", "--bundle", path]
     script = f"cat /proc/self/cgroup; {' '.join(program)} {new_id()} && cat /proc/self/cgroup"

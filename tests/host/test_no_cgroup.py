@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tests.host.view import View
 
 MIB = 1 << 20
+REPOSITORY = Path(__file__).parents[2]
 #: runc has nothing like it.
 BOTH = pytest.mark.parametrize("runtime", ["ocirun", "crun"], indirect=True)
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
@@ -283,3 +286,14 @@ def test_from_another_pid_namespace_nobody_is_taken_for_all(
     ocirun.call(*(word or container.id for word in words)).refused("another pid namespace")
     ocirun.prefix = ()
     assert observe.alive(container.pid)
+
+
+def test_no_file_of_another_place_tells_that_it_is_frozen(tmp_path: Path) -> None:
+    """That of the root directory, where a container without a cgroup would have its own."""
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    looking = "from ocirun.cgroup.files import is_frozen"
+    script = f"import os, sys\n{looking}\nos.chroot(sys.argv[1])\nprint(is_frozen(''))"
+    done = subprocess.run(
+        (sys.executable, "-c", script, tmp_path), cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

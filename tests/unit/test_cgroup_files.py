@@ -124,6 +124,23 @@ def test_each_of_many_is_signalled(tmp_path: Path) -> None:
     assert {one.wait() for one in several} == {-signal.SIGTERM}
 
 
+def test_who_has_no_number_here_saves_nobody_else(tmp_path: Path) -> None:
+    """A process of another pid namespace is listed as 0, in the cgroup or in one below it."""
+    (tmp_path / "one").mkdir()
+    several = [subprocess.Popen(("sleep", "1000")) for _ in range(2)]
+    for where, one in zip((tmp_path, tmp_path / "one"), several, strict=True):
+        (where / "cgroup.procs").write_text(f"0\n{one.pid}\n")
+    try:
+        with pytest.raises(DriverError, match="has a process of another pid namespace") as caught:
+            files.signal_cgroup(str(tmp_path), signal.SIGTERM)
+        assert [one.wait(10) for one in several] == [-signal.SIGTERM] * 2
+    finally:
+        for one in several:
+            one.kill()
+            one.wait()
+    assert caught.value.path == str(tmp_path)
+
+
 def _parted(where: Path, monkeypatch: pytest.MonkeyPatch, trouble: int) -> subprocess.Popen[bytes]:
     """A process in the last of two cgroups below ``where``, the first of which cannot be read."""
     other = subprocess.Popen(("sleep", "1000"))

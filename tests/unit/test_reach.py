@@ -118,6 +118,19 @@ def test_a_service_is_not_given_away_unless_its_files_say_so(
     assert _is_his(service) is given
 
 
+def test_the_units_of_his_manager_lie_in_its_own_runtime_directory(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever we were given."""
+
+    def read(path: str) -> bytes:
+        return read_file(path.replace("/run/user/7/", f"{service}/manager/"))
+
+    monkeypatch.setattr("ocirun.units.read_file", read)
+    _unit(service, "manager/systemd/transient/a-b@c.service", "")
+    assert not _is_his(service)
+
+
 def test_the_first_unit_below_the_manager_decides(service: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was given it may give to units of another systemd."""
     below = service / "user@7.service/app.slice/a-b@c.service/inner.service"

@@ -24,6 +24,9 @@ from ocirun.cgroup import bus as under_test
 from ocirun.cgroup.bus import paths_of, system_addresses, user_addresses
 from ocirun.cgroup.systemd import check_place, manager
 from ocirun.errors import DriverError, HostError
+from ocirun.executor.run import Execution
+from ocirun.lifecycle.systemd import join_performer
+from ocirun.plan.model import Step
 from ocirun.waiting import drive
 
 if TYPE_CHECKING:
@@ -316,6 +319,20 @@ def test_what_limits_were_before_is_said_as_it_was(fake: Fake, connected: Manage
         ("IODeviceWeight", ("a(st)", [])),
     ]
     assert dict(fake.calls)["SetUnitProperties"] == ("a.scope", True, expected)
+
+
+def test_a_process_that_was_not_moved_after_all_is_not_taken_for_one_of_the_scope(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be a process of the container outside its cgroup and its limits."""
+    fake.answers["AttachProcessesToUnit"] = lambda call: [new_method_return(call)]
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/bus")
+    execution = Execution()
+    execution.stage = os.getpid()
+    join = join_performer(execution, "/a.scope/inner")
+    with pytest.raises(DriverError, match=r"our process is in .*, not in /a\.scope/inner"):
+        drive(join(Step("join_scope", ("a.scope", 0, "inner"), ""), {}))
+    assert dict(fake.calls)["AttachProcessesToUnit"] == ("a.scope", "/inner", [os.getpid()])
 
 
 def test_a_systemd_that_numbers_processes_otherwise(fake: Fake, environment: dict[str, str]) -> None:
