@@ -68,6 +68,8 @@ def _refused(error: OSError, path: str, value: str, pointer: str) -> DriverError
         hint = "processes live in that cgroup itself: give a cgroupsPath below one that has none"
     elif number == EBUSY:
         hint = "what is in use already is above the limit"
+    elif number == ENOENT and path.endswith("/memory.swap.max"):
+        hint = "this kernel does not account for swap: leave the limit out, or make it that of memory"
     elif number == ENOENT:
         hint = _known_by_another_name(path) or hint
     elif number in (EINVAL, ERANGE):

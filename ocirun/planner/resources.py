@@ -98,7 +98,9 @@ def _memory(resources: Resources) -> Iterator[Setting]:
         pointer = f"{place}/{'swap' if both else 'limit'}"
         yield Setting(pointer, "memory", "memory.swap.max", "max", needed=False)
     elif both:
-        yield Setting(f"{place}/swap", "memory", "memory.swap.max", str(both - size))
+        # and where nothing is counted, none to be used is left unsaid, as with runc and crun
+        most = both - size
+        yield Setting(f"{place}/swap", "memory", "memory.swap.max", str(most), needed=most != 0)
 
 
 def _cpu(resources: Resources) -> Iterator[Setting]:

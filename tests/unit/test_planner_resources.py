@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ocirun.cgroup.settings import set_cgroup
-from ocirun.errors import ConfigError, HostError
+from ocirun.errors import ConfigError, DriverError, HostError
 from ocirun.planner import plan
 from ocirun.planner.resources import weight_of_io, weight_of_shares
 from tests.golden import cases
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ocirun.host import Host
@@ -48,7 +49,7 @@ def _writes(resources: dict[str, Any], where: str = HERE) -> list[tuple[object, 
             {"memory": {"limit": 1000, "swap": 1500}},
             [("memory.max", "1000", 1), ("memory.swap.max", "500", 1)],
         ),
-        ({"memory": {"limit": 1000, "swap": 1000}}, [("memory.max", "1000", 1), ("memory.swap.max", "0", 1)]),
+        ({"memory": {"limit": 1000, "swap": 1000}}, [("memory.max", "1000", 1), ("memory.swap.max", "0", 0)]),
         ({"memory": {"limit": 1000, "swap": -1}}, [("memory.max", "1000", 1), ("memory.swap.max", "max", 0)]),
         ({"memory": {"limit": -1}}, [("memory.max", "max", 0), ("memory.swap.max", "max", 0)]),
         ({"memory": {"limit": 0, "swap": 0, "reservation": 7}}, [("memory.low", "7", 1)]),
@@ -169,6 +170,31 @@ def test_a_rate_that_is_absent_is_no_limit() -> None:
     assert ("io.max", "8:0 rbps=max", 1) in _writes(resources)
 
 
+def _perform(planned: Plan, where: Path, note: Callable[[str, str], None] | None = None) -> None:
+    """Writes to files of a plain directory what the plan writes to those of the container's cgroup."""
+    for step in planned.steps:
+        if step.verb == "set_cgroup" and step.args[0] == HERE:
+            words = step.args[1]
+            assert isinstance(words, tuple)
+            texts = [str(word) for word in words]
+            set_cgroup(str(where), texts, needed=bool(step.args[2]), pointer=step.pointer, note=note)
+
+
+@pytest.mark.parametrize("swap", [1000, -1])
+def test_without_accounting_of_swap_none_and_any_are_left_unsaid(tmp_path: Path, swap: int) -> None:
+    (tmp_path / "memory.max").touch()
+    _perform(_planned({"memory": {"limit": 1000, "swap": swap}}), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["memory.max"]
+    assert (tmp_path / "memory.max").read_text() == "1000"
+
+
+def test_without_accounting_of_swap_a_limit_of_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").touch()
+    with pytest.raises(DriverError, match="this kernel does not account for swap") as caught:
+        _perform(_planned({"memory": {"limit": 1000, "swap": 1500}}), tmp_path)
+    assert caught.value.pointer == "/linux/resources/memory/swap"
+
+
 def test_what_no_machine_of_ours_has_is_written_in_a_simulated_cgroup(tmp_path: Path) -> None:
     """rdma takes a line for each device; misc comes by the name of its file."""
     wanted: dict[str, Any] = {
@@ -183,13 +209,7 @@ def test_what_no_machine_of_ours_has_is_written_in_a_simulated_cgroup(tmp_path: 
 
     for file in ("rdma.max", "misc.max"):
         (tmp_path / file).touch()
-    for step in _planned(wanted, cases.a_host(controllers=controllers)).steps:
-        if step.verb == "set_cgroup" and step.args[0] == HERE:
-            words = step.args[1]
-            assert isinstance(words, tuple)
-            texts = [str(word) for word in words]
-            set_cgroup(str(tmp_path), texts, needed=True, pointer=step.pointer, note=note)
-
+    _perform(_planned(wanted, cases.a_host(controllers=controllers)), tmp_path, note)
     assert [(path.rpartition("/")[2], value) for path, value in written] == [
         ("rdma.max", "mlx5_1 hca_handle=3 hca_object=4"),
         ("rdma.max", "mlx4_0 hca_object=1000"),
