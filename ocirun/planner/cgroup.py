@@ -29,14 +29,15 @@ def make(draft: Draft) -> Sequence[Step]:
         return ()
     need_cgroup2(draft)
     path = place(draft)
-    absolute_path = draft.linux.get("cgroupsPath", "").startswith("/")
-    ours = 0 if absolute_path else path.count("/") - base(draft).count("/") - 1
+    named = is_absolute(draft)
+    ours = 0 if named else path.count("/") - base(draft).count("/") - 1
     vacated: Sequence[Step] = ()
-    if draft.host.reach and draft.host.reach.crowded:
+    crowded = not named and draft.host.reach is not None and draft.host.reach.crowded
+    if crowded:
         from ocirun.planner import unprivileged
 
         vacated = unprivileged.vacate(draft)
-    counted = COUNTING if vacated or not (draft.host.reach and draft.host.reach.crowded) else ()
+    counted = () if crowded and not vacated else COUNTING
     counting = " ".join(name for name in counted if name in draft.host.controllers)
     return (
         *vacated,
@@ -70,7 +71,7 @@ def exists(draft: Draft) -> bool:
     if draft.options.no_cgroup:
         return False
     reach = draft.host.reach
-    asked = draft.options.systemd is not None or draft.linux.get("cgroupsPath", "").startswith("/")
+    asked = draft.options.systemd is not None or is_absolute(draft)
     return reach is None or reach.cgroup is not None or asked
 
 
@@ -83,9 +84,14 @@ def base(draft: Draft) -> str:
     """The cgroup below the mount in which the caller may make others; "" for root, and for one that the
     config names."""
     reach = draft.host.reach
-    if reach is None or draft.linux.get("cgroupsPath", "").startswith("/"):
+    if reach is None or is_absolute(draft):
         return ""
     return reach.cgroup or ""
+
+
+def is_absolute(draft: Draft) -> bool:
+    """Whether the config names the cgroup from the mount of cgroup2 on, wherever the caller's own is."""
+    return draft.linux.get("cgroupsPath", "").startswith("/")
 
 
 def absolute(draft: Draft) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ocirun.plan import steps
 from ocirun.plan.model import ASKED
-from ocirun.planner.cgroup import absolute, exists
+from ocirun.planner.cgroup import absolute, exists, is_absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -266,22 +266,26 @@ def _asks_nothing(one: Setting) -> bool:
 def enable(draft: Draft, where: str, wanted: Sequence[Setting]) -> Iterator[Step]:
     """A controller is had below a cgroup only where its cgroup.subtree_control says so (cgroup-v2.rst,
     Enabling and Disabling)."""
-    needed = sorted({one.controller for one in wanted} & draft.host.controllers)
+    names = sorted({one.controller for one in wanted} & draft.host.controllers)
     mount = draft.host.cgroup_mount
+    needed = 1
     if draft.host.unprivileged:
         # those above belong to who has delegated ours, and elsewhere it is not ours to enable anything
         reach = draft.host.reach
-        if reach is None or reach.cgroup is None or not where.startswith(f"{mount}{reach.cgroup}/"):
+        if reach is not None and reach.cgroup is not None and where.startswith(f"{mount}{reach.cgroup}/"):
+            mount += reach.cgroup
+        elif is_absolute(draft):  # what lies above may be his all the same, as in a cgroup namespace
+            needed = 0
+        else:
             return
-        mount += reach.cgroup
     parts = where[len(mount) :].strip("/").split("/")
     for depth in range(len(parts)):
         above = "/".join((mount, *parts[:depth]))
-        for name in needed:
+        for name in names:
             yield steps.set_cgroup(
                 path=above,
                 writes=("cgroup.subtree_control", f"+{name}"),
-                needed=1,
+                needed=needed,
                 pointer=HERE,
                 why=ASKED,
             )

@@ -179,7 +179,7 @@ def _without(draft: Draft) -> tuple[str, str]:
 def vacate(draft: Draft) -> Sequence[Step]:
     """The caller's cgroup is emptied where there are limits: as long as processes are in it, no controller
     can be given to those below it."""
-    if not _limits(draft) or draft.linux.get("cgroupsPath", "").startswith("/"):
+    if not _limits(draft):
         return ()
     where = draft.host.cgroup_mount + cgroup.base(draft)
     return (steps.vacate_cgroup(path=where, leaf=LEAF, pointer=_RESOURCES),)

@@ -22,6 +22,7 @@ from ocirun_shim.messages.runc_options_pb2 import Options
 
 from tests.host import execs, observe
 from tests.host.runtimes import OCIRUN, new_id
+from tests.host.units import files, is_loaded, need_systemd, place, scoped, shown, systemctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +62,7 @@ PROPERTIES = {
 @pytest.fixture(scope="module", autouse=True)
 def systemd() -> None:
     """Skips where systemd is not process 1 (sd_booted(3))."""
-    if not Path("/run/systemd/system").is_dir():
-        pytest.skip("systemd is not process 1 here")
+    need_systemd()
 
 
 @pytest.fixture(autouse=True)
@@ -76,40 +76,6 @@ def _by_systemd(request: pytest.FixtureRequest) -> None:
 def unit(bundle: Bundle) -> str:
     """The name of the scope of the bundle."""
     return scoped(bundle, new_id())
-
-
-def scoped(bundle: Bundle, name: str, in_slice: str = "system.slice") -> str:
-    """Gives the bundle a scope of its own, by name."""
-    bundle.put(f"{in_slice}:t:{name}", "linux", "cgroupsPath")
-    return f"t-{name}.scope"
-
-
-def systemctl(*words: str) -> str:
-    """What systemctl prints."""
-    done = subprocess.run(("systemctl", *words), capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout.strip()
-
-
-def shown(unit: str, *names: str) -> dict[str, str]:
-    """Properties of a unit."""
-    text = systemctl("show", "--property", ",".join(names), unit)
-    return dict(line.split("=", 1) for line in text.splitlines())
-
-
-def is_loaded(unit: str) -> bool:
-    """Whether systemd knows the unit, be it failed."""
-    return shown(unit, "LoadState") == {"LoadState": "loaded"}
-
-
-def files(unit: str, names: dict[str, str]) -> dict[str, str]:
-    """Files of the cgroup of a unit that is in system.slice."""
-    return {name: (CGROUP / "system.slice" / unit / name).read_text().strip() for name in names}
-
-
-def place(pid: int) -> str:
-    """The cgroup of a process, without the one that crun makes below the scope."""
-    told = Path(f"/proc/{pid}/cgroup").read_text().strip()
-    return told.removeprefix("0::").removesuffix("/container")
 
 
 def test_init_lives_in_the_scope_of_its_name(runtime: Runtime, bundle: Bundle, unit: str) -> None:

@@ -13,6 +13,7 @@ from ocirun.planner import plan
 from ocirun.planner.draft import short
 from ocirun.planner.scheduling import mask
 from ocirun.planner.security import CAPABILITIES
+from ocirun.reach import Reach
 from tests.golden import cases
 
 if TYPE_CHECKING:
@@ -231,6 +232,28 @@ def test_a_cgroup_is_where_the_config_says_or_below_ours(path: str, place: str, 
 
     assert arguments(planned, "make_cgroup") == [
         {"mount": "/sys/fs/cgroup", "path": place, "parents": parents, "controllers": "cpu io memory pids"}
+    ]
+
+
+def test_a_cgroup_that_is_named_has_nothing_to_do_with_where_the_caller_is() -> None:
+    """Root of a user namespace, in a leaf of the cgroup namespace that is his: containerd below rootlesskit.
+
+    Nobody is moved out of the leaf; and what is above the container may be his, or not.
+    """
+    config = cases.config()
+    assert "linux" in config
+    config["linux"] |= {"cgroupsPath": "/a/b", "resources": {"pids": {"limit": 7}}}
+    reach = Reach(cgroup="/leaf", crowded=True, controllers=frozenset(("memory", "pids")))
+
+    planned = plan(config, cases.a_host(controllers=reach.controllers, reach=reach), cases.options())
+
+    assert arguments(planned, "vacate_cgroup") == []
+    assert [step["controllers"] for step in arguments(planned, "make_cgroup")] == ["memory pids"]
+    mount, pids = "/sys/fs/cgroup", ("cgroup.subtree_control", "+pids")
+    assert arguments(planned, "set_cgroup") == [
+        {"path": mount, "writes": pids, "needed": 0},
+        {"path": f"{mount}/a", "writes": pids, "needed": 0},
+        {"path": f"{mount}/a/b", "writes": ("pids.max", "7"), "needed": 1},
     ]
 
 

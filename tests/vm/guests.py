@@ -23,8 +23,13 @@ GROUPS = {
     "update": ("test_update", "test_events", "test_no_cgroup"),
     "lifecycle": ("test_lifecycle", "test_devices", "test_rootless", "test_smallest"),
 }
-#: And those that need the stock kernel.
-FULL_GROUPS = {**GROUPS, "apparmor": ("test_apparmor",), "controllers": ("test_controllers",)}
+#: And those that need the stock kernel; in the guest of the last one systemd is process 1.
+FULL_GROUPS = {
+    **GROUPS,
+    "apparmor": ("test_apparmor",),
+    "controllers": ("test_controllers",),
+    "systemd": ("test_systemd_controllers",),
+}
 #: Why a test may be skipped in any guest, and why besides in an emulated one and in User-mode Linux: how the
 #: reason begins.
 NOT_HERE = ("this host has the memory controller on cgroup2", "the host has AppArmor")

@@ -36,6 +36,15 @@ def test_labels_are_observed_where_there_is_selinux(guests: Guests) -> None:
     guests.check(Machine(selinux=True), "tests/host/test_selinux.py", seconds=SECONDS, lacking=())
 
 
+def test_services_whose_program_is_a_container_run_in_user_mode_linux(guests: Guests) -> None:
+    guests.check(Machine(systemd=True), "tests/host/test_notify_units.py", seconds=SECONDS, lacking=())
+
+
 @pytest.mark.parametrize("systemd", [False, True])
 def test_the_containers_of_engines_run_in_user_mode_linux(guests: Guests, systemd: bool) -> None:
-    guests.check(Machine(systemd=systemd), "tests/vm/inside", seconds=SECONDS, lacking=())
+    guests.check(Machine(systemd=systemd), "tests/vm/inside/test_engines.py", seconds=SECONDS, lacking=())
+
+
+def test_the_containers_of_a_users_engine_run_in_user_mode_linux(guests: Guests) -> None:
+    file = "tests/vm/inside/test_users_containerd.py"
+    guests.check(Machine(systemd=True), file, seconds=SECONDS, lacking=())

@@ -18,4 +18,4 @@ pytestmark = [pytest.mark.proof, pytest.mark.timeout(6000)]
 @pytest.mark.parametrize("group", FULL_GROUPS)
 def test_what_is_observed_is_the_same_below_a_stock_kernel(guests: Guests, group: str) -> None:
     files = [f"tests/host/{name}.py" for name in FULL_GROUPS[group]]
-    guests.check(Machine(full=True), *files, seconds=5000, lacking=NOT_THERE)
+    guests.check(Machine(full=True, systemd=group == "systemd"), *files, seconds=5000, lacking=NOT_THERE)
