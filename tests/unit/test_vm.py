@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from conformance.vm import pc, recipe, uml
 from conformance.vm.image import Image
 from conformance.vm.job import Job, bring_back, read_status, write_disk
+from conformance.vm.machine import DIED, Machine, Outcome
+from tests.conftest import PANIC
 from tests.vm import guests
 
 DISK = "job.ext4"
+REPOSITORY = Path(__file__).parents[2]
 
 
 def _debugfs(disk: Path, request: str) -> str:
@@ -112,6 +118,55 @@ def test_what_fails_inside_fails_outside(
 
 def test_without_a_report_all_has_failed(tmp_path: Path) -> None:
     assert len(guests.read_report(125, tmp_path / "none.xml", "panic").faults(())) == 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shaky(Machine):
+    """A machine that ends as it is told, and has a good report when the command has succeeded."""
+
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+
+    def run(self, job: Job, seconds: float | None = None, output: IO[bytes] | None = None) -> Outcome:
+        del seconds, output
+        outcome = self.outcomes.pop(0)
+        if outcome.status == 0 and job.out is not None:
+            job.out.mkdir(exist_ok=True)
+            _report(job.out, PASSED)
+        return outcome
+
+
+GOOD, PANICKED = Outcome(0, ""), Outcome(DIED, "so far\nKernel panic - not syncing: why\nmore\n")
+
+
+@pytest.mark.parametrize(
+    ("full", "outcomes", "good", "told"),
+    [
+        (True, [GOOD, GOOD], True, 0),
+        (True, [PANICKED, GOOD], True, 1),
+        (True, [PANICKED, PANICKED, GOOD], False, 1),
+        (True, [Outcome(DIED, "nothing"), GOOD], False, 0),
+        (False, [PANICKED, GOOD], False, 0),
+    ],
+)
+def test_an_emulated_kernel_may_panic_once_and_it_is_told(
+    tmp_path: Path, full: bool, outcomes: list[Outcome], good: bool, told: int
+) -> None:
+    heard: list[str] = []
+    tried = guests.Guests(tmp_path, tmp_path, heard.append)
+    report = tried.run(Shaky(full=full, outcomes=list(outcomes)), "tests/a.py", seconds=1)
+    assert (report.faults(()) == []) is good
+    assert heard == ["Kernel panic - not syncing: why"] * told
+
+
+def test_a_test_that_was_tried_twice_is_in_the_summary(tmp_path: Path) -> None:
+    text = f'def test_a(record_property):\n    record_property("{PANIC}", "why it did")\n'
+    (tmp_path / "test_one.py").write_text(text)
+    done = subprocess.run(
+        (sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider", tmp_path),
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "a guest was booted twice: " in done.stdout
+    assert "test_one.py::test_a: why it did" in done.stdout
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])

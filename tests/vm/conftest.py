@@ -5,12 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from conformance.vm import project
 from conformance.vm.image import MachineError, image
+from tests.conftest import PANIC
 from tests.vm.guests import Guests, cannot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).parent
 #: Inside a guest there are the tests of ``inside`` instead of those that boot one.
@@ -45,6 +50,6 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def guests(programs: Path, tmp_path: Path) -> Guests:
-    """Guests with this project."""
-    return Guests(programs, tmp_path)
+def guests(programs: Path, tmp_path: Path, record_property: Callable[[str, object], None]) -> Guests:
+    """Guests with this project; a panic is in the summary and in the report, whatever came of the test."""
+    return Guests(programs, tmp_path, lambda panic: record_property(PANIC, panic))

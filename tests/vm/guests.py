@@ -12,7 +12,7 @@ import pytest
 from conformance.vm import project
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from conformance.vm.machine import Machine
@@ -48,11 +48,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of the tests inside: their status, each of them, all that was printed."""
+    """What came of the tests inside: their status, each of them, all that was printed, and what the kernel
+    said of its panic, if it came to that."""
 
     status: int
     cases: tuple[Case, ...]
     printed: str
+    panic: str = ""
 
     def faults(self, lacking: Sequence[str]) -> list[str]:
         """What is not as it should be, in words; a skip is a fault as well, but for what is ``lacking``."""
@@ -70,11 +72,13 @@ class Report:
 
 
 class Guests:
-    """Runs tests with the programs that were compiled for the guest; ``scratch`` is a new directory."""
+    """Runs tests with the programs that were compiled for the guest; ``scratch`` is a new directory, ``tell``
+    hears of a kernel that has panicked."""
 
-    def __init__(self, programs: Path, scratch: Path) -> None:
+    def __init__(self, programs: Path, scratch: Path, tell: Callable[[str], None]) -> None:
         self.programs = programs
         self.scratch = scratch
+        self.tell = tell
 
     def check(self, machine: Machine, *files: str, seconds: float, lacking: Sequence[str]) -> None:
         """Runs test files of this checkout in a guest; fails the test for whatever is not as it should be."""
@@ -83,7 +87,17 @@ class Guests:
             pytest.fail("\n\n".join(faults), pytrace=False)
 
     def run(self, machine: Machine, *tests: str, seconds: float) -> Report:
-        """Boots a guest, runs pytest in it on these files, gives the report; raises MachineError."""
+        """Boots a guest, runs pytest in it on these files, gives the report; raises MachineError.
+
+        The emulated kernel panics once in many runs: then, and only once, another is booted.
+        """
+        report = self._once(machine, *tests, seconds=seconds)
+        if machine.full and report.panic:
+            self.tell(report.panic)
+            report = self._once(machine, *tests, seconds=seconds)
+        return report
+
+    def _once(self, machine: Machine, *tests: str, seconds: float) -> Report:
         out = self.scratch / "out"
         command = (
             "python3",
@@ -101,8 +115,9 @@ class Guests:
         log = self.scratch / "printed"
         with log.open("wb") as output:
             outcome = machine.run(wanted, seconds, output)
+        panics = [line for line in outcome.console.splitlines() if "Kernel panic" in line]
         printed = log.read_text(errors="replace") + outcome.console[-1000:]
-        return read_report(outcome.status, out / "report.xml", printed)
+        return read_report(outcome.status, out / "report.xml", printed, panics[0] if panics else "")
 
 
 def cannot(reason: str) -> NoReturn:
@@ -112,12 +127,12 @@ def cannot(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def read_report(status: int, file: Path, printed: str) -> Report:
+def read_report(status: int, file: Path, printed: str, panic: str = "") -> Report:
     """The report that pytest wrote as JUnit's XML, without any case when it came to no end."""
     if not file.exists():
-        return Report(status, (), printed)
+        return Report(status, (), printed, panic)
     root = ET.fromstring(file.read_text())  # noqa: S314 - our own pytest wrote it
-    return Report(status, tuple(_case(one) for one in root.iter("testcase")), printed)
+    return Report(status, tuple(_case(one) for one in root.iter("testcase")), printed, panic)
 
 
 def _case(element: ET.Element) -> Case:
