@@ -150,7 +150,7 @@ def start(arguments: Arguments, versions: Versions, desk: Desk | None = None) ->
 
     params, options = read_input(read_whole(0, _LONGEST_INPUT), arguments)
     version = 3 if params else versions.of(arguments.text("publish-binary"))
-    directory = params.socket_dir if params and params.socket_dir else sockets.DIRECTORY
+    directory = params.socket_dir if params and params.socket_dir else sockets.usual_directory()
     bundle = os.getcwd()
     group = _group(bundle) or arguments.id
     path = sockets.socket_path(directory, arguments.text("address"), arguments.namespace, group)

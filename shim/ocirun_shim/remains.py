@@ -195,7 +195,9 @@ def _record_exit(bundle: str, ended: Exit) -> None:
 def _socket_paths(arguments: Arguments, bundle: str) -> set[str]:
     """Where the shim may have listened: what `start` wrote, and where a container without a group has it."""
     found = {
-        sockets.socket_path(sockets.DIRECTORY, arguments.text("address"), arguments.namespace, arguments.id)
+        sockets.socket_path(
+            sockets.usual_directory(), arguments.text("address"), arguments.namespace, arguments.id
+        )
     }
     try:
         address = read_file(f"{bundle}/address").decode()

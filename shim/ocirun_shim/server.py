@@ -40,9 +40,6 @@ if TYPE_CHECKING:
         service: SavedService
 
 
-#: Where the state directories of a namespace are.
-ROOT = "/run/containerd/ocirun"
-
 #: How long Shutdown waits for events that containerd has not taken: it gives itself three seconds for it.
 _FLUSH_SECONDS = 2.0
 #: How long a shim outlives its last connection for events that nobody has taken.
@@ -61,7 +58,7 @@ _LONELY_SECONDS = 60.0
 
 def state_root(namespace: str) -> str:
     """The directory of the state directories of a containerd namespace."""
-    return os.path.join(ROOT, namespace)
+    return os.path.join(sockets.place(), "ocirun", namespace)
 
 
 class Server:

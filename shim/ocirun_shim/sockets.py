@@ -13,7 +13,7 @@ import socket
 import stat
 import time
 
-from ocirun.errors import HostError, StateError
+from ocirun.errors import HostError, StateError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,12 +25,21 @@ else:  # hashlib would load OpenSSL into every shim
     except ImportError:  # before Python 3.12
         from _sha256 import sha256
 
-#: Where containerd's shims listen, if it does not say otherwise (containerd 2.3: socket_dir).
-DIRECTORY = "/run/containerd/s"
-
 _LONGEST = 106  # containerd's own limit; sun_path holds 107 and a null byte (unix(7))
 _BACKLOG = 4096  # as far as net.core.somaxconn lets (listen(2))
 _PATIENCE, _PAUSE = 10.0, 0.002
+
+
+def place() -> str:
+    """Where shims have their sockets and the states of their containers: containerd's own place for root, and
+    as much below the runtime directory of an ordinary user."""
+    runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or "/run"
+    return f"{runtime}/containerd"
+
+
+def usual_directory() -> str:
+    """Where shims listen, if containerd does not say otherwise (containerd 2.3: socket_dir)."""
+    return f"{place()}/s"
 
 
 def socket_path(directory: str, containerd: str, namespace: str, group: str) -> str:
@@ -69,7 +78,7 @@ class Lock:
             self._fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise HostError(
-                f"the directory of the shims' sockets: {error.strerror}",
+                f"the directory of the shims' sockets, {self.directory}: {words_of(error.errno or 0)}",
                 path=self.directory,
                 errno=error.errno or 0,
             ) from error

@@ -52,10 +52,11 @@ def address_of(group: str, directory: Path = SOCKETS) -> str:
 
 
 class Shims:
-    """Bundles below ``scratch``, and the shims started in them."""
+    """Bundles below ``scratch``, and the shims started in them, by a command behind ``prefix``."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, prefix: Sequence[str] = ()) -> None:
         self.scratch = scratch
+        self.prefix = prefix
 
     def bundle(self, container: str, config: object = None) -> Path:
         """The bundle of ``container``, as containerd makes it: with a log FIFO, and config.json if given."""
@@ -72,7 +73,7 @@ class Shims:
     ) -> subprocess.Popen[bytes]:
         """Starts the program in the bundle, with pipes."""
         return subprocess.Popen(
-            [*prefix, *command(container, *action, flags=flags)],
+            [*self.prefix, *prefix, *command(container, *action, flags=flags)],
             cwd=self.bundle(container),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -93,7 +94,7 @@ class Shims:
         """What `delete` answers; it must succeed."""
         bundle = self.scratch / "bundles" / container
         process = subprocess.run(
-            command(container, "delete", flags=("-bundle", str(bundle))),
+            [*self.prefix, *command(container, "delete", flags=("-bundle", str(bundle)))],
             cwd=bundle if bundle.exists() else self.scratch,
             capture_output=True,
             timeout=TIMEOUT,
@@ -202,7 +203,7 @@ def answers(address: object) -> bool:
     return True
 
 
-def _kill_all() -> list[int]:
+def kill_all() -> list[int]:
     """Kills what there is; one that is being forked may have either name, and come only now."""
     found = [pid for name in NAMES for pid in processes(name)]
     for pid in found:
@@ -219,5 +220,5 @@ def own_run() -> Generator[None]:
         (RUN / "containerd").mkdir()
         yield
     finally:
-        observe.eventually(lambda: not _kill_all(), "the shims are dead")
+        observe.eventually(lambda: not kill_all(), "the shims are dead")
         kernel.umount(RUN, kernel.MNT_DETACH)

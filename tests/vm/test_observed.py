@@ -24,7 +24,7 @@ def test_what_is_observed_is_the_same_in_user_mode_linux(guests: Guests, group: 
 
 
 def test_the_containers_of_a_user_of_systemd_run_in_user_mode_linux(guests: Guests) -> None:
-    files = [f"tests/host/{name}.py" for name in ("test_delegated", "test_users_scopes")]
+    files = [f"tests/host/{name}.py" for name in ("test_delegated", "test_users_scopes", "test_users_shim")]
     guests.check(Machine(systemd=True), *files, seconds=SECONDS, lacking=())
 
 
