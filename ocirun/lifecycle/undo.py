@@ -238,7 +238,7 @@ def end_awaited(directory: str) -> None:
         return
     try:
         if not is_dead(pidfd):
-            send_signal(pidfd, _SIGKILL)
+            reaches(pidfd, _SIGKILL)
     finally:
         os.close(pidfd)
 
