@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     import pytest
 
 _FIRST = {"L3": "    L3:0=0fff;1=0fff", "MB": "    MB:0= 100;1= 100"}
+_INFO = {
+    "L3/cbm_mask": "fff",
+    "L3/min_cbm_bits": "2",
+    "L3/num_closids": "16",
+    "MB/bandwidth_gran": "10",
+    "MB/delay_linear": "1",
+    "MB/min_bandwidth": "10",
+    "MB/num_closids": "8",
+    "L3_MON/mon_features": "llc_occupancy\nmbm_total_bytes\nmbm_local_bytes",
+}
 
 
 class Tree:
@@ -27,6 +37,7 @@ class Tree:
         self.written: list[tuple[str, str]] = []
         #: Directories that may still be made, before the kernel has no class or group left.
         self.left = 8
+        self._counted: dict[str, str] = {}
         self._fill(mount)
         (mount / "info").mkdir()
         (mount / "info/last_cmd_status").write_text("ok\n")
@@ -52,9 +63,21 @@ class Tree:
             f"{line.strip()}\n" for line in (self.mount / of / "schemata").read_text().splitlines()
         )
 
+    def describe(self, **numbers: str) -> None:
+        """Fills info as a CPU with all of it does, and has each group count: ``numbers`` are the files of the
+        first cache, the second has them with a digit more."""
+        for name, text in _INFO.items():
+            (self.mount / "info" / name).parent.mkdir(exist_ok=True)
+            (self.mount / "info" / name).write_text(f"{text}\n")
+        self._counted = numbers
+
     def _fill(self, path: Path) -> None:
         path.mkdir(exist_ok=True)
         (path / "tasks").write_text("")
+        for number, digit in ((0, ""), (1, "5")) if self._counted else ():
+            (path / f"mon_data/mon_L3_0{number}").mkdir(parents=True)
+            for name, text in self._counted.items():
+                (path / f"mon_data/mon_L3_0{number}" / name).write_text(f"{text}{digit}\n")
         if path.parent.name != "mon_groups":
             (path / "schemata").write_text("\n".join(_FIRST.values()) + "\n")
             (path / "mon_groups").mkdir()

@@ -20,7 +20,8 @@ _HINTS = {
     EINVAL: "the kernel does not take it: see info/ of resctrl for what this CPU can do",
     ENODEV: "this CPU has no such resource: see info/ of resctrl",
     ENOSPC: "no class or group is left: see num_closids and num_rmids below info/ of resctrl",
-    EEXIST: "somebody else has a group of this name in the class: give the container another id",
+    EEXIST: "it is somebody else's: give the container another id, or name the class that it is to share by "
+    "closID",
     EBUSY: "resctrl is being set up by somebody else (pseudo-locking)",
 }
 
@@ -64,20 +65,19 @@ class Wanted:
 
 
 def make(wanted: Wanted, note: Callable[[str], object]) -> None:
-    """Makes the class and the group as far as they are missing, and writes or compares the lines.
+    """Makes the class and the group, and writes or compares the lines; a named class may be there.
 
     ``note`` is told of each directory that goes with the container, before it is made.  Raises DriverError.
     """
     made = _make_class(wanted, note)
     for member, line in wanted.lines:
-        if made or wanted.own or member.startswith("schemata"):
+        if made or member.startswith("schemata"):
             _write(wanted, f"{wanted.place}/schemata", line, member)
         else:
             _compare(wanted, line, member)
     if wanted.monitor:
         group = f"{wanted.place}/mon_groups/{wanted.monitor}"
-        if _is_there(group):  # noted, it would be removed with us
-            raise _refused(OSError(EEXIST, ""), "make", group, "enableMonitoring")
+        _check_free(group, "enableMonitoring")
         note(group)
         _mkdir(wanted, group, "enableMonitoring")
 
@@ -144,11 +144,23 @@ def _is_there(path: str) -> bool:
     return True
 
 
+def _check_free(path: str, member: str) -> None:
+    """What is there serves others, of another store perhaps: its lines are theirs, and noted it would be
+    removed with us."""
+    if _is_there(path):
+        raise _refused(OSError(EEXIST, ""), "make", path, member)
+
+
 def _make_class(wanted: Wanted, note: Callable[[str], object]) -> bool:
-    """Whether it was made: a class of that name may be there, and then has to be as it is asked for."""
+    """Whether it was made: a class that the config names may be there, and then has to be as it asks for."""
+    if wanted.own:
+        _check_free(wanted.place, "")
+        note(wanted.place)
+        _mkdir(wanted, wanted.place, "")
+        return True
     if _is_there(wanted.place):
         return False
-    if not wanted.own and not wanted.lines:
+    if not wanted.lines:
         raise DriverError(
             f"there is no class of service {wanted.group}",
             pointer=f"{_HERE}/closID",
@@ -157,8 +169,6 @@ def _make_class(wanted: Wanted, note: Callable[[str], object]) -> bool:
             path=wanted.place,
             hint="make it before, or say by l3CacheSchema, memBwSchema or schemata what it is to be",
         )
-    if wanted.own:
-        note(wanted.place)
     _mkdir(wanted, wanted.place, "closID")
     return True
 

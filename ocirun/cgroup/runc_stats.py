@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ocirun.cgroup.resctrl import Wanted
+
 #: Members of the section cpuset, which cgroup2 has no numbers for.
 _CPUSET = (
     "cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page",
@@ -27,8 +29,8 @@ _IO = {
 _MICROSECOND = 1000
 
 
-def runc_stats(stats: Stats) -> dict[str, object]:
-    """One reading, the members in runc's order."""
+def runc_stats(stats: Stats, service: Wanted | None = None) -> dict[str, object]:
+    """One reading, the members in runc's order; ``service`` is the class of Intel RDT, None for none."""
     return {
         "cpu": _cpu(stats),
         "cpuset": dict.fromkeys(_CPUSET, 0),
@@ -36,9 +38,17 @@ def runc_stats(stats: Stats) -> dict[str, object]:
         "pids": _some({"current": stats.number("pids.current"), "limit": _limit(stats, "pids.max")}),
         "blkio": _io(stats),
         "hugetlb": {size: _huge_pages(stats, size) for size in stats.page_sizes()},
-        "intel_rdt": {},
+        "intel_rdt": _classes(service),
         "network_interfaces": None,
     }
+
+
+def _classes(service: Wanted | None) -> dict[str, object]:
+    if service is None:
+        return {}
+    from ocirun.cgroup.rdt_stats import rdt_stats
+
+    return rdt_stats(service)
 
 
 def _some(numbers: Mapping[str, int]) -> dict[str, object]:

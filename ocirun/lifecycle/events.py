@@ -10,6 +10,7 @@ import time
 from ocirun.cgroup.runc_stats import runc_stats
 from ocirun.cgroup.stats import Stats
 from ocirun.errors import StateError
+from ocirun.lifecycle.frozen import frozen
 from ocirun.lifecycle.process import is_dead, not_running, open_pidfd
 from ocirun.lifecycle.state import CREATED, PAUSED, RUNNING, State, entries_of
 from ocirun.waiting import Wait
@@ -18,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ocirun.cgroup.resctrl import Wanted
     from ocirun.journal import Journal
     from ocirun.lifecycle.store import Store
     from ocirun.waiting import Task
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 def stats_event(store: Store, container: str) -> dict[str, object]:
     """The event with the numbers of now; raises StateError for a container that has stopped."""
-    return _numbers(container, Stats(_living(store, container).cgroup))
+    entries = _living(store, container)
+    return _numbers(container, Stats(entries.cgroup), _service(store, container, entries))
 
 
 def follow(store: Store, container: str, interval: float, tell: Tell) -> Task[None]:
@@ -42,14 +45,24 @@ def follow(store: Store, container: str, interval: float, tell: Tell) -> Task[No
         raise not_running()
     watch = _Kills(entries.cgroup)
     try:
-        yield from _tell_all(container, Stats(entries.cgroup), interval, tell, watch, pidfd)
+        service = _service(store, container, entries)
+
+        def numbers() -> dict[str, object]:
+            return _numbers(container, Stats(entries.cgroup), service)
+
+        yield from _tell_all(container, numbers, interval, tell, watch, pidfd)
     finally:
         watch.close()
         os.close(pidfd)
 
 
 def _tell_all(
-    container: str, stats: Stats, interval: float, tell: Tell, watch: _Kills, pidfd: int
+    container: str,
+    numbers: Callable[[], dict[str, object]],
+    interval: float,
+    tell: Tell,
+    watch: _Kills,
+    pidfd: int,
 ) -> Task[None]:
     due = time.monotonic() + interval
     while True:
@@ -60,7 +73,7 @@ def _tell_all(
         if ended:
             return
         if time.monotonic() >= due:
-            tell(_numbers(container, stats))
+            tell(numbers())
             due = max(due + interval, time.monotonic())
 
 
@@ -75,10 +88,20 @@ def _living(store: Store, container: str) -> Journal:
     return entries
 
 
-def _numbers(container: str, stats: Stats) -> dict[str, object]:
+def _service(store: Store, container: str, entries: Journal) -> Wanted | None:
+    """The class of Intel RDT; few containers load the module for one."""
+    config = frozen(store.directory(container), entries)
+    if "intelRdt" not in config.get("linux", {}):
+        return None
+    from ocirun.lifecycle.resctrl_steps import service
+
+    return service(config, container)
+
+
+def _numbers(container: str, stats: Stats, service: Wanted | None) -> dict[str, object]:
     if not stats.exists():
         raise StateError("container not running", hint="its cgroup is gone")
-    return {"type": "stats", "id": container, "data": runc_stats(stats)}
+    return {"type": "stats", "id": container, "data": runc_stats(stats, service)}
 
 
 class _Kills:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ocirun import host as facts
 from ocirun.cgroup import resctrl
 from ocirun.errors import HostError, StateError
+from ocirun.planner.resctrl import group, monitor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,3 +58,13 @@ def own_class(container: str, config: Config, lines: Mapping[str, str]) -> resct
         raise HostError("resctrl is not mounted", pointer=_HERE)
     l3, bandwidth = lines.get("l3CacheSchema", ""), lines.get("memBwSchema", "")
     return resctrl.Wanted(mount, container, l3, bandwidth, own=True)
+
+
+def service(config: Config, container: str) -> resctrl.Wanted | None:
+    """The class and the group of a container by the ``config`` it was made of, without lines; None for a
+    container without, and where resctrl is mounted no more."""
+    asked = config.get("linux", {}).get("intelRdt")
+    mount = facts.gather_for(config).resctrl if asked is not None else ""
+    if asked is None or not mount:
+        return None
+    return resctrl.Wanted(mount, group(asked, container), monitor=monitor(asked, container))

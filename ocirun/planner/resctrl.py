@@ -27,12 +27,12 @@ def make(draft: Draft) -> Sequence[Step]:
     return (
         steps.make_resctrl(
             mount=draft.host.resctrl,
-            group=_group(draft, asked),
+            group=group(asked, draft.options.id),
             own=int("closID" not in asked),
             l3=asked.get("l3CacheSchema", ""),
             bandwidth=asked.get("memBwSchema", ""),
             schemata=asked.get("schemata", ()),
-            monitor=_monitor(draft, asked),
+            monitor=monitor(asked, draft.options.id),
             pointer=HERE,
         ),
     )
@@ -42,24 +42,25 @@ def enter(draft: Draft) -> Sequence[Step]:
     """The process, first into the class and then into the group: the kernel takes only one that is in the
     class of the group."""
     asked = draft.linux.get("intelRdt", _NOTHING)
-    group, monitor = _group(draft, asked), _monitor(draft, asked)
-    place = f"{draft.host.resctrl}/{group}" if group else draft.host.resctrl
-    places = (place, f"{place}/mon_groups/{monitor}") if monitor else (place,)
+    name, monitoring = group(asked, draft.options.id), monitor(asked, draft.options.id)
+    place = f"{draft.host.resctrl}/{name}" if name else draft.host.resctrl
+    places = (place, f"{place}/mon_groups/{monitoring}") if monitoring else (place,)
     return (steps.enter_resctrl(places=places, pointer=HERE),)
 
 
-def _group(draft: Draft, asked: IntelRdt) -> str:
+def group(asked: IntelRdt, container: str) -> str:
     """The directory of the class: "" is the default one."""
-    name = asked.get("closID", draft.options.id)
+    name = asked.get("closID", container)
     return "" if name == "/" else name
 
 
-def _monitor(draft: Draft, asked: IntelRdt) -> str:
-    return draft.options.id if asked.get("enableMonitoring") else ""
+def monitor(asked: IntelRdt, container: str) -> str:
+    """The name of the group that monitors, "" for none."""
+    return container if asked.get("enableMonitoring") else ""
 
 
 def _check(draft: Draft, asked: IntelRdt) -> None:
-    name = _group(draft, asked)
+    name = group(asked, draft.options.id)
     if name in _RESERVED:
         rule = f"cannot be {name}, which is no class of resctrl"
         draft.fault(f"{HERE}/closID", asked.get("closID"), rule, "give the class another name")

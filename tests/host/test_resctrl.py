@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from ocirun import host
-from ocirun.errors import HookError, OcirunError, StateError
+from ocirun.errors import DriverError, HookError, OcirunError, StateError
+from ocirun.lifecycle.create import CreateOptions, create
+from ocirun.lifecycle.events import stats_event
 from ocirun.lifecycle.exec import ProcessOptions, exec_process
+from ocirun.lifecycle.store import Store
 from ocirun.lifecycle.update import update
 from ocirun.waiting import drive
 from tests.host.inprocess import Made, making
@@ -117,6 +120,32 @@ def test_who_has_no_class_gets_none_by_an_update(ocirun: Runtime, bundle: Bundle
     container = ocirun.running(bundle.sleeping())
     for flags in (("--l3-cache-schema", "L3:0=f"), ("--mem-bw-schema", "MB:0=50")):
         ocirun.call("update", *flags, container.id).refused("has no class of service", "/linux/intelRdt")
+
+
+def test_a_container_does_not_take_the_class_of_another_store(
+    made: Made, bundle: Bundle, tree: Tree, scratch: Path
+) -> None:
+    other = Store(str(scratch / "other"))
+    bundle.put({"l3CacheSchema": "L3:0=f"}, "linux", "intelRdt").sleeping()
+    container = made.create(bundle)
+    bundle.put({"l3CacheSchema": "L3:0=1"}, "linux", "intelRdt").put("/ocirun/other", "linux", "cgroupsPath")
+    with pytest.raises(DriverError, match="EEXIST"):
+        drive(create(other, container.id, CreateOptions(str(bundle.write().path))))
+    assert (other.ids(), tree.tasks(container.id)) == ([], [container.pid])
+    assert tree.schemata(container.id).startswith("L3:0=f\n")
+    Path(other.root).rmdir()
+
+
+def test_the_numbers_of_the_class_are_in_the_event(made: Made, bundle: Bundle, tree: Tree) -> None:
+    tree.describe(llc_occupancy="30")
+    asked: Json = {"closID": "fast", "memBwSchema": "MB:0=90", "enableMonitoring": True}
+    container = made.create(bundle.put(asked, "linux", "intelRdt").sleeping())
+    data = cast("dict[str, dict[str, object]]", stats_event(made.store, container.id)["data"])
+    told = data["intel_rdt"]
+    assert (told["mem_bw_schema"], told["cmt_stats"]) == (
+        "MB:0=90",
+        [{"llc_occupancy": 30}, {"llc_occupancy": 305}],
+    )
 
 
 def test_without_resctrl_it_is_an_error(ocirun: Runtime, bundle: Bundle) -> None:

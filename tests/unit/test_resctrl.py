@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ocirun.cgroup.rdt_stats import rdt_stats
 from ocirun.cgroup.resctrl import Wanted, enter, make, parse, remove
 from ocirun.errors import DriverError, HostError
 from ocirun.host import mounts_of
@@ -72,13 +73,43 @@ def test_only_an_own_class_goes_with_the_container(tree: Tree) -> None:
     assert tree.classes() == {"named"}
 
 
-def test_an_own_class_that_was_there_stays(tree: Tree) -> None:
+def test_an_own_class_that_was_there_is_somebody_elses(tree: Tree) -> None:
+    """As without closID the class has the name of the container, which another store may have as well: its
+    lines are not written over, and it does not go with us."""
     noted: list[str] = []
     make(wanted(tree, "named", l3=L3), noted.append)
-    make(wanted(tree, "named", own=True, bandwidth=MB), noted.append)
+    before = tree.schemata("named")
+    with pytest.raises(DriverError) as caught:
+        make(wanted(tree, "named", own=True, bandwidth=MB), noted.append)
 
-    assert noted == []
-    assert tree.written[-1] == ("named/schemata", f"{MB}\n")
+    assert (noted, tree.schemata("named"), caught.value.pointer) == ([], before, "/linux/intelRdt")
+    assert "name the class that it is to share by closID" in caught.value.hint
+
+
+def test_the_numbers_are_told_as_runc_tells_them(tree: Tree) -> None:
+    """After types/events.go of runc, whose readers look for these members."""
+    tree.describe(mbm_total_bytes="200", mbm_local_bytes="Unavailable", llc_occupancy="30")
+    make(wanted(tree, "named", l3=L3, monitor="hello"), str)
+    (tree.mount / "named/mon_groups/hello/mon_data/mon_L3_01/llc_occupancy").write_text("77\n")
+
+    assert rdt_stats(wanted(tree, "named", monitor="hello")) == {
+        "l3_cache_info": {"cbm_mask": "fff", "min_cbm_bits": 2, "num_closids": 16},
+        "l3_cache_schema_root": "L3:0=0fff;1=0fff",
+        "l3_cache_schema": L3,
+        "mem_bw_info": {"bandwidth_gran": 10, "delay_linear": 1, "min_bandwidth": 10, "num_closids": 8},
+        "mem_bw_schema_root": "MB:0= 100;1= 100",
+        "mem_bw_schema": "MB:0= 100;1= 100",
+        "mbm_stats": [
+            {"mbm_total_bytes": 200, "mbm_local_bytes": 0},
+            {"mbm_total_bytes": 2005, "mbm_local_bytes": 0},
+        ],
+        "cmt_stats": [{"llc_occupancy": 30}, {"llc_occupancy": 77}],
+    }
+
+
+def test_what_the_cpu_has_not_is_left_out(tree: Tree) -> None:
+    make(wanted(tree, "named", l3=L3), str)
+    assert rdt_stats(wanted(tree, "named")) == {}
 
 
 def test_a_class_that_is_there_has_to_be_as_it_is_asked_for(tree: Tree) -> None:
