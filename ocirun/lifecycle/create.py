@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ocirun.config import Document
     from ocirun.executor.run import Performer
     from ocirun.lifecycle.store import Lock, Store
-    from ocirun.network.moving import Device
+    from ocirun.network.devices import Moved
     from ocirun.plan.compile import Program
     from ocirun.plan.model import Plan, Step
     from ocirun.planner.rootfs import RootMount
@@ -281,7 +281,7 @@ def _execute(
 ) -> Task[Container]:
     keep = ("console",) if options.foreground else ()
     before: list[Before] = []
-    moved: list[Device] = []
+    moved: list[Moved] = []
     freeze(lock.path, document.source)
     writer = journal.Writer(lock.path)
     try:
@@ -296,7 +296,7 @@ def _execute(
             from ocirun.lifecycle.systemd import scope_performer
 
             performers["make_scope"] = scope_performer(systemd, writer, execution, lock.path)
-        performers["move_net_devices"] = _network_performer(execution, moved)
+        performers["move_net_devices"] = _network_performer(execution, moved, lock.path)
         performers["run_hook"] = _hook_performer(document, first, execution, writer)
         performers["send_listener"] = _listener_performer(first, execution)
         if options.notify:
@@ -314,20 +314,18 @@ def _execute(
         writer.write({"created": True})
         if options.pid_file:
             write_pid_file(options.pid_file, execution.pid)
+        _keep(moved)
     except BaseException as error:
         keep = ()
         for limits in before:
             limits.restore()
-        if moved:
-            from ocirun.network.devices import give_back
-
-            back = give_back(execution.slots["network"], moved)
-            yield from despite(error, "moving network devices back", back)
+        yield from _give_back(error, moved)
         yield from despite(error, "ending init", _end_init(execution, planned))
         if execution.pidfd >= 0:  # closed, it could not wait for the end of init
             os.close(execution.pidfd)
         raise
     finally:
+        _let_go(moved)
         execution.close(keep=keep)
         writer.close()
     return Container(lock.container, execution.pid, execution.pidfd, execution.slots.get("console", -1))
@@ -366,7 +364,7 @@ def _hook_performer(
     return hook
 
 
-def _network_performer(execution: Execution, moved: list[Device]) -> Performer:
+def _network_performer(execution: Execution, moved: list[Moved], directory: str) -> Performer:
     """Moves network devices in, of which ``moved`` gets note.  The namespace stays open meanwhile: a device
     that is in it when it ends does not come back, unless it is made of metal (network_namespaces(7))."""
 
@@ -376,7 +374,12 @@ def _network_performer(execution: Execution, moved: list[Device]) -> Performer:
         names = step.args[0]
         assert isinstance(names, tuple)
         slots["network"] = open_network(execution.pid)
-        moved.extend((yield from move_in(slots["network"], [str(name) for name in names])))
+        asked = [str(name) for name in names]
+
+        def created() -> bool:
+            return journal.read(directory).created
+
+        moved.append((yield from move_in(slots["network"], asked, created)))
 
     return network
 
@@ -392,6 +395,21 @@ def _subgroup_performer(execution: Execution) -> Performer:
         enter_subgroup(step, execution.pid, stays=bool(execution.enter))
 
     return subgroup
+
+
+def _keep(moved: Sequence[Moved]) -> None:
+    for devices in moved:
+        devices.keep()
+
+
+def _give_back(error: BaseException, moved: Sequence[Moved]) -> Task[None]:
+    for devices in moved:
+        yield from despite(error, "moving network devices back", devices.give_back())
+
+
+def _let_go(moved: Sequence[Moved]) -> None:
+    for devices in moved:
+        devices.close()
 
 
 def _listener_performer(first: dict[str, object], execution: Execution) -> Performer:

@@ -2,15 +2,22 @@
 
 What moves them is a child of ours: netlink may keep its caller waiting, the library is large, and who speaks
 in another network namespace has to enter it with a thread.  It goes nowhere else.
+
+It stays until the container is created.  Where we are killed before that, init ends by itself, and with it a
+namespace of its own and all devices in there that are not of metal: no later command could find them.  So the
+child holds the namespace, and brings them back.
 """
 
 from __future__ import annotations
 
+import _socket
+import contextlib
 import errno
 import os
 import time
 
 from ocirun.errors import HostError, words_of
+from ocirun.executor.run import ALL_SIGNALS
 from ocirun.jsontext import dumps, loads
 from ocirun.network.moving import Device, RefusedError, move, move_back
 from ocirun.waiting import Wait
@@ -53,61 +60,126 @@ def open_network(pid: int) -> int:
         raise HostError(f"open {path}: {words}", pointer=_HERE, errno=error.errno or 0, path=path) from error
 
 
-def move_in(network: int, names: Sequence[str]) -> Task[list[Device]]:
-    """Moves devices into the network namespace open at ``network``; ``names`` are those here and there, in
-    turn.
+class Moved:
+    """Devices that are in the container, and the child that brings them back unless it was told otherwise
+    before ``close``."""
 
-    Gives what ``give_back`` needs.  Raises HostError, when all are back.
+    __slots__ = ("_child", "_devices", "_network")
+
+    def __init__(self, network: int, devices: Sequence[Device], child: _Child) -> None:
+        self._network = network
+        self._devices = devices
+        self._child = child
+
+    def keep(self) -> None:
+        """They are the container's for good."""
+        self._child.dismiss()
+
+    def give_back(self) -> Task[None]:
+        """Moves them back, as they were, from a container that was not created after all; raises HostError.
+
+        Another child does it: the first may have been killed by whatever ended the create.
+        """
+        self._child.dismiss()
+        child = _Child(lambda to: _tell(to, lambda: _moved_back(self._network, self._devices)), self._network)
+        told = yield from child.hear()
+        child.dismiss()
+        if told:
+            raise _explained(told, self._devices)
+
+    def close(self) -> None:
+        """Lets go of the child."""
+        self._child.close()
+
+
+def move_in(network: int, names: Sequence[str], created: Callable[[], bool]) -> Task[Moved]:
+    """Moves devices into the network namespace open at ``network``; ``names`` are those here and there, in
+    turn.  ``created`` says whether the container was created, where nobody else can any more.
+
+    Raises HostError, when all are back.
     """
     devices = [Device(names[at], names[at + 1]) for at in range(0, len(names), 2)]
-    told = yield from _in_child(lambda writer: _move_and_tell(network, devices, writer))
-    if "moved" in told:
-        return [
-            Device(name, target, up=up, addresses=addresses) for name, target, up, addresses in told["moved"]
-        ]
-    raise _explained(told, devices)
+    child = _Child(lambda to: _move_and_guard(network, devices, to, created), network)
+    told = yield from child.hear()
+    if "operation" in told:
+        child.dismiss()
+        raise _explained(told, devices)
+    moved = [
+        Device(name, target, up=up, addresses=addresses) for name, target, up, addresses in told["moved"]
+    ]
+    return Moved(network, moved, child)
 
 
-def give_back(network: int, moved: Sequence[Device]) -> Task[None]:
-    """Moves devices back, as they were, of a container that was not created after all; raises HostError."""
-    told = yield from _in_child(lambda writer: _tell(writer, lambda: _moved_back(network, moved)))
-    if told:
-        raise _explained(told, moved)
+class _Child:
+    """A child of ours that does ``work`` with one end of a stream, and has nothing else of ours open but
+    ``network``: no lock and no socket of the helper may outlive us in it."""
 
+    __slots__ = ("_ours", "_pid")
 
-def _in_child(work: Callable[[int], None]) -> Task[dict[str, Any]]:
-    """What a child says that does ``work`` with the end of a pipe."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()  # noqa: TID251 - the child enters a network namespace alone; what runs there is the helper
-    if not child:
+    def __init__(self, work: Callable[[_socket.socket], None], network: int) -> None:
+        self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._pid = os.fork()  # noqa: TID251 - it enters a network namespace alone; what runs there is the helper
+        if not self._pid:
+            try:
+                _close_all_but(theirs.fileno(), network)
+                _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)  # whatever the terminal sends us all
+                work(theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+
+    def hear(self) -> Task[dict[str, Any]]:
+        """What it says of its work; raises HostError where it does not in time, and lets go of it."""
         try:
-            os.close(reader)
-            work(writer)
-        finally:
-            os._exit(0)
-    os.close(writer)
-    said = b""
-    until = time.monotonic() + _PATIENCE
-    try:
-        while (yield Wait(reads=(reader,), until=until)):
-            piece = os.read(reader, 1 << 16)
+            said = yield from self._hear()
+        except BaseException:
+            self.close()
+            raise
+        if not said:
+            self.close()
+            words = f"moving network devices did not end within {_PATIENCE:.0f} seconds, or was killed"
+            raise HostError(words, pointer=_HERE)
+        told: Any = loads(said)
+        return told  # type: ignore[no-any-return]
+
+    def _hear(self) -> Task[bytes]:
+        said = b""
+        until = time.monotonic() + _PATIENCE
+        while (yield Wait(reads=(self._ours.fileno(),), until=until)):
+            piece = self._ours.recv(1 << 16)
             if not piece:
                 break
             said += piece
-    finally:
-        os.close(reader)  # one that still works finds nobody to tell, and undoes it
-        os.waitpid(child, 0 if said else os.WNOHANG)
-    if not said:
-        raise HostError(
-            f"moving network devices did not end within {_PATIENCE:.0f} seconds, or was killed", pointer=_HERE
-        )
-    told: Any = loads(said)
-    return told  # type: ignore[no-any-return]
+        return said
+
+    def dismiss(self) -> None:
+        """Has it end with its work done, and waits for it."""
+        with contextlib.suppress(OSError):  # it was killed
+            self._ours.send(b".", _socket.MSG_NOSIGNAL)
+        self._ours.close()
+        os.waitpid(self._pid, 0)
+        self._pid = 0
+
+    def close(self) -> None:
+        """Lets it see that nobody listens any more."""
+        self._ours.close()
+        if self._pid:
+            os.waitpid(self._pid, os.WNOHANG)
 
 
-def _move_and_tell(network: int, devices: Sequence[Device], writer: int) -> None:
-    """The child: where nobody listens any more, the devices come back."""
-    _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
+def _close_all_but(*kept: int) -> None:
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:  # the one that the list was read with
+                continue
+
+
+def _move_and_guard(
+    network: int, devices: Sequence[Device], to: _socket.socket, created: Callable[[], bool]
+) -> None:
+    """The child: where we are gone before the container was created, the devices come back."""
     moved: list[Device] = []
 
     def moving() -> dict[str, object]:
@@ -116,8 +188,11 @@ def _move_and_tell(network: int, devices: Sequence[Device], writer: int) -> None
         return {"moved": [[one.name, one.target, one.up, one.addresses] for one in moved]}
 
     try:
-        _tell(writer, moving)
-    except BrokenPipeError:
+        _tell(to, moving)
+        dismissed = bool(to.recv(1))
+    except OSError:  # nobody has heard it
+        dismissed = False
+    if moved and not dismissed and not created():
         _moved_back(network, moved)
 
 
@@ -126,7 +201,7 @@ def _moved_back(network: int, moved: Sequence[Device]) -> dict[str, object]:
     return {}
 
 
-def _tell(writer: int, work: Callable[[], dict[str, object]]) -> None:
+def _tell(to: _socket.socket, work: Callable[[], dict[str, object]]) -> None:
     try:
         told = work()
     except RefusedError as error:
@@ -135,7 +210,8 @@ def _tell(writer: int, work: Callable[[], dict[str, object]]) -> None:
         told = {"operation": "import", "text": str(error)}
     except OSError as error:
         told = {"operation": "netlink", "text": str(error)}
-    os.write(writer, dumps(told).encode())
+    to.sendall(dumps(told).encode(), _socket.MSG_NOSIGNAL)
+    to.shutdown(_socket.SHUT_WR)
 
 
 def _explained(told: dict[str, Any], devices: Sequence[Device]) -> HostError:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.host import observe
 from tests.host.networks import Network, addresses, ip, links
+from tests.host.runtimes import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,6 +222,41 @@ def test_a_create_that_fails_later_gives_the_devices_back(
     ocirun.attempt(moving(bundle, left="lan%d", right="up0")).refused("/hooks/createRuntime/0")
     assert unchanged(network)
     assert "UP" not in cast("list[str]", links(network.pid)["right"]["flags"])
+
+
+def test_a_create_that_is_killed_gives_the_devices_back(
+    ocirun: Runtime, bundle: Bundle, network: Network
+) -> None:
+    """Its init ends by itself, and would take the namespace and the devices with it."""
+    told = ocirun.file("told")
+    hook: Json = {"path": "/bin/sh", "args": ["sh", "-c", f"touch {told}; exec sleep 1000"]}
+    bundle.put([hook], "hooks", "createRuntime")
+    ocirun.prefix = network.prefix
+    ident = new_id()
+    path = str(moving(bundle, left="lan%d", right="up0").write().path)
+    creating, _ = ocirun.popen("create", "--bundle", path, ident)
+    observe.eventually(told.exists, "the hook runs")
+    assert not {*links(network.pid)} & {"left", "right"}
+    creating.kill()
+    creating.wait()
+    observe.eventually(lambda: unchanged_if_there(network), "they are back")
+    assert "UP" not in cast("list[str]", links(network.pid)["right"]["flags"])
+    ocirun.call("delete", "--force", ident).ok()
+    assert unchanged(network)
+
+
+def unchanged_if_there(network: Network) -> bool:
+    return {"left", "right"} <= {*links(network.pid)} and unchanged(network)
+
+
+def test_nobody_of_ours_is_left_with_the_devices(ocirun: Runtime, bundle: Bundle, network: Network) -> None:
+    """The child that would bring them back has ended when create returns."""
+    ocirun.prefix = network.prefix
+    before = observe.descendants(os.getpid())
+    container = ocirun.create(moving(bundle, left="lan0"))
+    assert observe.descendants(os.getpid()) - before == {container.pid}
+    container.start()
+    assert addresses(container.pid, "lan0") == KEPT
 
 
 def test_a_shim_moves_them_as_well(served: Serving) -> None:
