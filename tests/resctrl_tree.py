@@ -38,8 +38,9 @@ class Tree:
         #: Directories that may still be made, before the kernel has no class or group left.
         self.left = 8
         self._counted: dict[str, str] = {}
-        self._fill(mount)
-        (mount / "info").mkdir()
+        if not mount.exists():
+            self._fill(mount)
+            (mount / "info").mkdir()
         (mount / "info/last_cmd_status").write_text("ok\n")
         patch.setattr(resctrl, "make_directory", self._make)
         patch.setattr(resctrl, "make_removed", self._remove)

@@ -1,9 +1,10 @@
 """Creates a container and dies, or lets the helper die, just before one step of the plan (a program of its
 own).
 
-``python -m tests.host.faults count|helper|ocirun ROOT ID BUNDLE INDEX [MANAGER]``: the rendezvous of the
-compiler is put in before the record INDEX, and what the host does there is to kill.  ``count`` prints how
-many records there are.
+``python -m tests.host.faults count|helper|ocirun ROOT ID BUNDLE INDEX [MANAGER [NOTIFY RESCTRL]]``: the
+rendezvous of the compiler is put in before the record INDEX, and what the host does there is to kill.
+``count`` prints how many records there are.  NOTIFY is where a manager of services listens, RESCTRL a
+directory that simulates resctrl, which only ``delete`` can clean up then.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
+from ocirun import host
 from ocirun.journal import Writer
 from ocirun.lifecycle import create as creation
+from ocirun.lifecycle.delete import delete
 from ocirun.lifecycle.store import Store
 from ocirun.plan import compile as compiling
 from ocirun.plan import steps
@@ -22,6 +27,7 @@ from ocirun.plan.compile import Meeting, Program
 from ocirun.plan.model import Plan, Step
 from ocirun.planner.draft import CGROUPFS
 from ocirun.waiting import Wait, drive
+from tests.resctrl_tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,10 +59,28 @@ def with_fault(program: Program, index: int, victim: str) -> Program:
     return program
 
 
+def _simulate(mount: str) -> None:
+    patch = pytest.MonkeyPatch()
+    Tree(Path(mount), patch)
+    patch.setattr(host, "_resctrl", lambda: mount)
+
+
 def main(
-    what: str, root: str, container: str, bundle: str, index: str, cgroup_manager: str = CGROUPFS
+    what: str,
+    root: str,
+    container: str,
+    bundle: str,
+    index: str,
+    cgroup_manager: str = CGROUPFS,
+    notify: str = "",
+    resctrl: str = "",
 ) -> None:
     """See the module."""
+    if resctrl:
+        _simulate(resctrl)
+    if what == "delete":
+        drive(delete(Store(root), container, force=True))
+        return
     steps.VERBS["die"] = (0, "host", "s", "")
     performers = creation._performers
 
@@ -74,7 +98,7 @@ def main(
 
     setattr(creation, "compile_plan", compiled)  # noqa: B010 - the name is not exported
     setattr(creation, "_performers", with_die)  # noqa: B010
-    options = creation.CreateOptions(bundle, foreground=True, cgroup_manager=cgroup_manager)
+    options = creation.CreateOptions(bundle, foreground=True, cgroup_manager=cgroup_manager, notify=notify)
     drive(creation.create(Store(root), container, options))
 
 
