@@ -33,6 +33,11 @@ _LINES, _LONGEST = 10, 4096
 #: The way out, by verb and errno; "" as the verb is any.
 HINTS: dict[tuple[str, int], str] = {
     ("open_tree", errno.ENOENT): "the path does not exist on the host: make it, or correct the config",
+    (
+        "open_tree",
+        errno.EINVAL,
+    ): "it is unbindable, or mounts lie below it that a user namespace must not leave out, for they may hide "
+    "something (mount_namespaces(7)): bind it with them, by rbind in place of bind",
     ("open_tree", errno.ENOTDIR): "a directory is needed here",
     ("open_tree", errno.EACCES): "a directory above it has no search permission for this user",
     ("open_device", errno.ENOENT): "the host's /dev lacks the device",
@@ -233,6 +238,8 @@ def failed_step(program: Program, report: Report) -> OcirunError:
     detail = f": {_detail(report)}" if _detail(report) else ""
     verb = step.verb if step is not None else ""
     hint = HINTS.get((verb, report.errno)) or HINTS.get(("", report.errno), "")
+    if verb == "mount" and report.errno == errno.EINVAL and (owner := _owner(report.path)):
+        hint = _UNMAPPED.format(owner)
     if step is not None and step.verb == "map_ids":
         from ocirun.executor import unmappable
 
@@ -246,6 +253,19 @@ def failed_step(program: Program, report: Report) -> OcirunError:
         path=report.path,
         hint=hint,
     )
+
+
+#: For a file system that is to belong to the uid or gid of an option.
+_UNMAPPED = (
+    "has the user namespace of the container no such {0}? Leave the option out, as `ocirun spec --rootless` "
+    "does, or map it in linux.{0}Mappings, which takes a range in /etc/sub{0} where an ordinary user runs it"
+)
+
+
+def _owner(refused: str) -> str:
+    """Which id the option names that a file system has ``refused``, "" for another option."""
+    words = refused.split()
+    return next((kind for kind in ("uid", "gid") if any(word[:4] == f"{kind}=" for word in words)), "")
 
 
 def _pointer(step: Step, report: Report) -> str:

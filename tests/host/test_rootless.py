@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.host import observe, terminals
+from tests.host import kernel, observe, terminals
 from tests.host.bundles import DEFAULT_NAMESPACES
 from tests.host.deaths import nothing_remains
 from tests.host.execs import execute
@@ -155,6 +155,31 @@ def test_a_source_that_the_user_may_not_reach_is_told(ours: Runtime, bundle: Bun
     of_user(bundle.directory("mnt")).bind(scratch / "locked/deep", "/mnt", "rbind")
     result = ours.attempt(bundle.sleeping()).refused(f"{scratch}/locked", "/mounts/7/source")
     assert "search" in result.stderr
+
+
+def test_mounts_below_a_source_cannot_be_left_out(ours: Runtime, bundle: Bundle, scratch: Path) -> None:
+    """They may hide something from the user: the kernel binds it with them alone."""
+    source = scratch / "source"
+    (source / "below").mkdir(parents=True)
+    kernel.mount("tmpfs", source / "below", "tmpfs")
+    try:
+        attempt = ours.attempt(of_user(bundle).sleeping().bind(source, "/mnt"))
+        attempt.refused("EINVAL", "/source]", "mounts lie below it", "by rbind in place of bind")
+        bundle.items("mounts").pop()
+        assert ours.run(bundle.args("ls", "/mnt").bind(source, "/mnt", "rbind")).ok().stdout == "below\n"
+    finally:
+        kernel.umount(source / "below", kernel.MNT_DETACH)
+
+
+@pytest.mark.parametrize("option", ["gid=5", "uid=5"])
+def test_an_owner_who_is_not_mapped_is_explained(ours: Runtime, bundle: Bundle, option: str) -> None:
+    """As configs for root give the terminals to the group 5, tty."""
+    kind = option[:3]
+    of_user(bundle).without_mount("/dev/pts").mount("/dev/pts", "devpts", "devpts", "newinstance", option)
+    ours.attempt(bundle.sleeping()).refused(
+        f"has the user namespace of the container no such {kind}?",
+        f"map it in linux.{kind}Mappings, which takes a range in /etc/sub{kind}",
+    )
 
 
 def test_hooks_run_as_the_user(users: Runtime, bundle: Bundle, scratch: Path) -> None:
