@@ -183,7 +183,7 @@ def test_a_full_queue_loses_nothing(
 
 def _told_all(pid: int) -> None:
     """Until the program has said all that it says, and sleeps."""
-    observe.eventually(lambda: observe.words(pid, "cmdline")[0] == "/bin/teller", "it runs")
+    observe.eventually(lambda: observe.words(pid, "cmdline")[:1] == ["/bin/teller"], "it runs")
     observe.eventually(lambda: observe.state_letter(pid) == "S", "it has told all")
 
 
