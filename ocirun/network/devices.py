@@ -17,7 +17,6 @@ import os
 import time
 
 from ocirun.errors import HostError, words_of
-from ocirun.executor.run import ALL_SIGNALS
 from ocirun.jsontext import dumps, loads
 from ocirun.network.moving import Device, RefusedError, move, move_back
 from ocirun.waiting import Wait
@@ -122,7 +121,7 @@ class _Child:
         if not self._pid:
             try:
                 _close_all_but(theirs.fileno(), network)
-                _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)  # whatever the terminal sends us all
+                _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())  # those of our terminal
                 work(theirs)
             finally:
                 os._exit(0)

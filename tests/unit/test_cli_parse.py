@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from ocirun.cli.parse import Invocation, parse
-from ocirun.cli.table import COMMANDS, GLOBAL, find
+from ocirun.cli.table import ANY, COMMANDS, GLOBAL, find
 from ocirun.errors import UsageError
 from ocirun.nearest import distance, nearest
 
@@ -115,6 +115,13 @@ def test_a_fault_says_what_is_wrong_and_what_may_be_meant(line: str, words: str)
         assert parsed(line).arguments == []
         return
     assert words in fault(line)
+
+
+def test_what_is_not_built_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    update = next(command for command in COMMANDS if command.name == "update")
+    memory = next(flag for flag in update.flags if flag.name == "memory")
+    monkeypatch.setattr(memory, "unbuilt", ANY)
+    assert "update: --memory is not built yet" in fault("update --memory 5 x")
 
 
 def test_what_is_refused_may_be_turned_off_or_left_to_us() -> None:
