@@ -213,6 +213,13 @@ CODES: Sequence[Code] = (
         f"{_HOST}test_a_cgroup_with_processes",
     ),
     Code(
+        "criu",
+        "HostError",
+        "criu could not take or restore a checkpoint, or there is none to restore",
+        "the text has the errors of its log, the hint says where that lies",
+        "tests/host/test_checkpoint_refused.py::test_a_checkpoint_that_is_not_there",
+    ),
+    Code(
         "helper-died",
         "HelperError",
         "the helper ended before its work was done",

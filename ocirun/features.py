@@ -19,7 +19,7 @@ OLDEST_SPEC = "1.0.0"
 #: devices.
 SIMULATED = ("linux.intelRdt", "linux.resources.rdma")
 #: Annotations that change what is made of a config (features.md); with a dot at its end, all that begin so.
-OBEYED_ANNOTATIONS = ("org.systemd.property.", "run.oci.")
+OBEYED_ANNOTATIONS = ("org.systemd.property.", "run.oci.", "org.criu.config")
 
 
 def features() -> dict[str, object]:
@@ -30,7 +30,11 @@ def features() -> dict[str, object]:
         "hooks": [*HOOKS],
         "mountOptions": known_words(),
         "linux": _linux(),
-        "annotations": {"ocirun.simulated": " ".join(SIMULATED)},
+        "annotations": {
+            "ocirun.simulated": " ".join(SIMULATED),
+            #: as runc and crun tell it: engines look for this one
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+        },
         "potentiallyUnsafeConfigAnnotations": [*OBEYED_ANNOTATIONS],
     }
 

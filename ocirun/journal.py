@@ -4,8 +4,8 @@ One JSON object a line, appended, in ``journal`` of the state directory.  The fi
 id, bundle, rootfs, creation time, annotations.  Then ``{"step": N, "undo": VERB, "args": [...]}`` for each
 step that leaves a trace, and events: ``{"cgroups_made": N, "note": NAME}``,
 ``{"resctrl": PATH}`` for each directory of resctrl that is to go with the container,
-``{"born": PID, "start": TICKS}``, ``{"hook": PID, "start": TICKS}``, ``{"created": true}`` and
-``{"started": true}``.
+``{"born": PID, "start": TICKS}``, ``{"hook": PID, "start": TICKS}``, ``{"created": true}``,
+``{"started": true}`` and ``{"restored": true}``.
 A crash can cut the last line short; what was cut had not begun.
 """
 
@@ -65,6 +65,7 @@ class Journal:
         "note",
         "pid",
         "resctrl",
+        "restored",
         "start",
         "started",
         "traces",
@@ -85,6 +86,8 @@ class Journal:
         self.resctrl: list[str] = []
         self.created = False
         self.started = False
+        #: Whether it was not created but restored from a checkpoint.
+        self.restored = False
 
     @property
     def cgroup(self) -> str:
@@ -139,6 +142,7 @@ class Journal:
         # the head has a time of this name
         self.created = self.created or entry.get("created") is True
         self.started = self.started or entry.get("started") is True
+        self.restored = self.restored or entry.get("restored") is True
 
 
 def _expect(holds: bool) -> None:

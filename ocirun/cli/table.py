@@ -216,6 +216,61 @@ _UPDATE: tuple[Flag, ...] = (
     Flag("mem-bw-schema", "the line of the memory bandwidth for that class", value="LINE"),
 )
 
+_CRIU: tuple[Flag, ...] = (
+    Flag("image-path", "the directory of the images", value="DIR", default="checkpoint"),
+    Flag("work-path", "the directory of criu's log; without it that of the images", value="DIR"),
+    Flag("tcp-established", "open connections of TCP are kept"),
+    Flag("ext-unix-sk", "Unix sockets may have their other end outside"),
+    Flag("shell-job", "the terminal may be that of the caller"),
+    Flag("file-locks", "locks of files are kept"),
+    Flag("auto-dedup", "pages that are in later images, or are restored, go from the earlier ones"),
+    Flag(
+        "manage-cgroups-mode",
+        "what criu does with cgroups: soft, full, strict or ignore",
+        value="MODE",
+        default="soft",
+        choices=("soft", "full", "strict", "ignore"),
+    ),
+    Flag(
+        "network-lock",
+        "how connections are held up meanwhile: iptables or nftables",
+        value="METHOD",
+        choices=("iptables", "nftables"),
+    ),
+    Flag(
+        "empty-ns",
+        "a namespace that is restored empty: network, which always is",
+        value="KIND",
+        choices=("network",),
+        many=True,
+    ),
+    Flag("lazy-pages", "restore pages when they are touched", unbuilt=ANY),
+)
+
+_CHECKPOINT: tuple[Flag, ...] = (
+    *_CRIU,
+    Flag("parent-path", "the checkpoint before, relative to the images", value="DIR"),
+    Flag("pre-dump", "write the memory alone, and let the container run on"),
+    Flag("leave-running", "let the container run on"),
+    Flag("tcp-skip-in-flight", "connections of TCP that are not open yet are left out"),
+    Flag("link-remap", "files that were deleted may get a name again"),
+    Flag("page-server", "a criu that takes the pages", value="ADDRESS:PORT"),
+    Flag("status-fd", "a descriptor that is told when pages can be asked for", value="N", unbuilt=ANY),
+)
+
+_RESTORE: tuple[Flag, ...] = (
+    BUNDLE,
+    Flag("detach", "do not wait, and do not delete", short="d"),
+    Flag("console-socket", "a Unix socket that receives the master end of the terminal", value="PATH"),
+    Flag("pid-file", "write the process id of the container into this file", value="PATH"),
+    *_CRIU,
+    Flag("tcp-close", "connections of TCP are restored closed"),
+    Flag("lsm-profile", "the profile of its processes, as TYPE:NAME", value="PROFILE"),
+    Flag("lsm-mount-context", "the SELinux context of its mounts", value="CONTEXT"),
+    Flag("no-subreaper", "do not adopt orphans of the container, as always", hidden=True),
+    Flag("no-pivot", "criu enters the root in its own way", hidden=True),
+)
+
 _ID = ("ID",)
 
 COMMANDS: tuple[Command, ...] = (
@@ -359,6 +414,22 @@ COMMANDS: tuple[Command, ...] = (
             Flag("interval", "the time between numbers", value="DURATION", default="5s"),
             Flag("stats", "only the numbers of now, once"),
         ),
+    ),
+    Command(
+        "checkpoint",
+        "write the processes of a container into files, and end it",
+        "The program criu does it, and has to be installed. The container is deleted then, unless it is to"
+        " run on; `restore` makes it again from the files and its bundle. Networks are not written.",
+        needs=_ID,
+        flags=_CHECKPOINT,
+    ),
+    Command(
+        "restore",
+        "make a container from a checkpoint, and let it run on",
+        "All around it is made as by `create`, and prestart and createRuntime hooks run. The exit status is"
+        " that of its program, as with `run`.",
+        needs=_ID,
+        flags=_RESTORE,
     ),
     Command("features", "show as JSON what this version can do, whatever the host"),
     Command(

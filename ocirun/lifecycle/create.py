@@ -171,14 +171,14 @@ def _create(store: Store, container: str, options: CreateOptions, systemd: Manag
         from ocirun.lifecycle.notify import with_socket
 
         document.config = with_socket(document.config, directory)
-    planned = _plan(document, container, store, options, systemd)
+    planned = plan_of(document, container, store, options, systemd)
     for fault in (*document.warnings, *planned.warnings):
         document.locate(fault)
         options.warn(fault)
-    _check_room(options.preserve_fds)
+    check_room(options.preserve_fds)
     execution = Execution(open_helper())  # while nothing is made yet: it takes the helper to undo it
     try:
-        lock = yield from _own(store.make(container))
+        lock = yield from own_new(store.make(container))
     except BaseException:
         execution.close()
         raise
@@ -187,7 +187,7 @@ def _create(store: Store, container: str, options: CreateOptions, systemd: Manag
     except BaseException as error:
         execution.close()
         short = _short_of_memory(error, lock.path)
-        yield from despite(error, "undoing", _undo(lock, options))
+        yield from despite(error, "undoing", undo_made(lock, options))
         if short is not None:
             document.locate(short)
             raise short from error
@@ -214,7 +214,7 @@ def _short_of_memory(error: BaseException, directory: str) -> OcirunError | None
     return short_of_memory(error, where)
 
 
-def _check_room(preserved: int) -> None:
+def check_room(preserved: int) -> None:
     """Raises StateError while nothing is made yet, unless there are descriptors enough to make and to undo:
     without one not even a directory can be listed."""
     fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
@@ -223,7 +223,7 @@ def _check_room(preserved: int) -> None:
         raise state_io(OSError(EMFILE, ""), "create", "a container")
 
 
-def _own(lock: Lock) -> Task[Lock]:
+def own_new(lock: Lock) -> Task[Lock]:
     """Takes the lock of the directory that was just made; only a delete can be in the way, and removes it."""
     try:
         yield from lock.wait()
@@ -236,9 +236,10 @@ def _own(lock: Lock) -> Task[Lock]:
     raise StateError(f"container {lock.container} was deleted while it was being created")
 
 
-def _plan(
+def plan_of(
     document: Document, container: str, store: Store, options: CreateOptions, systemd: Manager | None
 ) -> Plan:
+    """The plan that creates ``container`` from ``document``; raises ConfigError, HostError with the place."""
     wanted = Options(
         container,
         bundle=options.bundle,
@@ -266,7 +267,8 @@ def _plan(
         raise
 
 
-def _undo(lock: Lock, options: CreateOptions) -> Task[None]:
+def undo_made(lock: Lock, options: CreateOptions) -> Task[None]:
+    """Undoes what a create that failed has made, unless a delete was faster."""
     if lock.is_current():
         yield from undo(lock, warn=options.warn)
 
@@ -289,8 +291,8 @@ def _execute(
         writer.write(first)
         recorder = Recorder(writer, planned, document, options.warn)
         program = compile_plan(planned)
-        performers = _performers(options, writer, execution, lock.path)
-        in_cgroup = _in_cgroup(execution, before, options.warn)
+        performers = performers_of(options, writer, execution, lock.path)
+        in_cgroup = in_cgroup_performer(execution, before, options.warn)
         performers.update(set_cgroup=in_cgroup, own_cgroup=in_cgroup, limit_processes=in_cgroup)
         if systemd is not None:
             from ocirun.lifecycle.systemd import scope_performer
@@ -320,7 +322,7 @@ def _execute(
         for limits in before:
             limits.restore()
         yield from _give_back(error, moved)
-        yield from despite(error, "ending init", _end_init(execution, planned))
+        yield from despite(error, "ending init", end_init(execution, planned))
         if execution.pidfd >= 0:  # closed, it could not wait for the end of init
             os.close(execution.pidfd)
         raise
@@ -331,7 +333,7 @@ def _execute(
     return Container(lock.container, execution.pid, execution.pidfd, execution.slots.get("console", -1))
 
 
-def _end_init(execution: Execution, planned: Plan) -> Task[None]:
+def end_init(execution: Execution, planned: Plan) -> Task[None]:
     """Ends an init whose create failed: it is our child, nobody else reaps it."""
     if execution.pidfd >= 0:
         pidfd, execution.pidfd = execution.pidfd, -1
@@ -444,7 +446,9 @@ def _vacate(step: Step, slots: dict[str, int]) -> Task[None]:
     vacate(str(step.args[0]), str(step.args[1]), step.pointer)
 
 
-def _in_cgroup(execution: Execution, before: list[Before], warn: Callable[[Fault], None]) -> Performer:
+def in_cgroup_performer(
+    execution: Execution, before: list[Before], warn: Callable[[Fault], None]
+) -> Performer:
     """Limits and the owner of the cgroup; few containers load the module for them."""
 
     def step_in_cgroup(step: Step, slots: dict[str, int]) -> Task[None]:
@@ -457,7 +461,7 @@ def _in_cgroup(execution: Execution, before: list[Before], warn: Callable[[Fault
     return step_in_cgroup
 
 
-def _performers(
+def performers_of(
     options: CreateOptions, writer: journal.Writer, execution: Execution, directory: str
 ) -> dict[str, Performer]:
     """The host's own steps."""

@@ -203,7 +203,12 @@ def look_into(store: Store, container: str, doing: str = "exec in") -> Target:
     status = State(container, entries).status
     if status not in (CREATED, RUNNING, PAUSED):
         raise _wrong_status(status, doing)
-    target = Target(container, frozen(store.directory(container), entries), entries, store.root)
+    config = frozen(store.directory(container), entries)
+    if entries.restored:
+        from ocirun.planner.restoring import with_clocks
+
+        config = with_clocks(config)
+    target = Target(container, config, entries, store.root)
     target.status = status
     return target
 

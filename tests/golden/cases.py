@@ -27,6 +27,8 @@ EXECS = sorted(f"exec/{path.stem}" for path in HERE.glob("exec/*.json"))
 MOUNTINGS = sorted(f"mounting/{path.stem}" for path in HERE.glob("mounting/*.json"))
 #: Bundles whose root file system is a list of mounts.
 ROOTS = sorted(f"rootfs/{path.stem}" for path in HERE.glob("rootfs/*.json"))
+#: Those around a restore of the same bundles.
+RESTORES = sorted(path.stem for path in HERE.glob("restore/*.plan"))
 ALL_CAPABILITIES = (1 << 41) - 1
 #: Bundles whose caller asks for something of his own.
 OPTIONS: dict[str, dict[str, object]] = {

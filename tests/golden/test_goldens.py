@@ -12,6 +12,7 @@ from ocirun.plan.compile import compile_plan
 from ocirun.plan.lint import lint
 from ocirun.plan.show import show
 from ocirun.planner import Options, plan
+from ocirun.planner.restoring import plan_restore
 from tests.golden import cases
 
 README = cases.HERE.parents[1] / "README.md"
@@ -49,6 +50,20 @@ def test_the_plan_in_the_readme_is_the_one_of_the_config_that_spec_writes() -> N
     for line in example.splitlines():
         words = line.split()
         assert words in [shown[: len(words)] for shown in whole]
+
+
+@pytest.mark.parametrize("name", cases.RESTORES)
+def test_the_plans_before_and_after_criu_are_the_reviewed_ones(name: str) -> None:
+    path = cases.HERE / f"restore/{name}.plan"
+    plans = plan_restore(cases.planned(name))
+    text = "\n".join(map(show, plans))
+    if os.environ.get("OCIRUN_UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+    before, after = map(compile_plan, plans)
+    assert before.before
+    assert not before.records  # no helper runs where criu waits
+    assert {step.verb for _, step in after.records} == {"open_cgroup", "allow_devices"}
 
 
 def test_no_reviewed_plan_is_left_over() -> None:

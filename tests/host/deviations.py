@@ -79,6 +79,7 @@ _CHANGED = (
 _NOT_STRICT = "leaves out what it does not know, whatever is annotated"
 _NO_POLICY = "takes SELinux without a policy for none"
 _UMASK = "sets 0022"
+_HOSTS_NULL = "masks with the /dev/null of the container at create, and with that of the host at restore"
 
 _SWAP = "tells systemd the limit of memory and swap together as that of swap"
 
@@ -89,6 +90,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_the_keyring_of_a_session_has_the_label_of_the_program": _NO_POLICY,
         "test_a_user_namespace_changes_nothing_of_it": _NO_POLICY,
         "test_a_label_for_an_executed_process_is_taken": _NO_POLICY,
+        "test_what_a_container_had_it_has_again": _HOSTS_NULL,
         "test_what_only_cgroup_v1_had_is_refused": "ignores it without a word",
         **{f"test_{name}": _NO_LINKS for name in _LINKS},
         "test_the_payload_has_a_cgroup_of_its_own_below": "does not know crun's annotation",

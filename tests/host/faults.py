@@ -82,7 +82,7 @@ def main(
         drive(delete(Store(root), container, force=True))
         return
     steps.VERBS["die"] = (0, "host", "s", "")
-    performers = creation._performers
+    performers = creation.performers_of
 
     def compiled(plan: Plan) -> Program:
         program = compiling.compile_plan(plan)
@@ -97,7 +97,7 @@ def main(
         return {**performers(options, writer, execution, directory), "die": _die}
 
     setattr(creation, "compile_plan", compiled)  # noqa: B010 - the name is not exported
-    setattr(creation, "_performers", with_die)  # noqa: B010
+    setattr(creation, "performers_of", with_die)  # noqa: B010
     options = creation.CreateOptions(bundle, foreground=True, cgroup_manager=cgroup_manager, notify=notify)
     drive(creation.create(Store(root), container, options))
 

@@ -1,0 +1,166 @@
+"""The conversation with criu: it is started for one request, tells how far it is, answers, and ends.
+
+    we                          criu swrk 3
+     | ---- request ------------->  |
+     | <--- NOTIFY (what, pid) ---- |  it waits
+     | ---- go on ---------------->  |
+     | <--- answer ---------------- |
+     | ---- hang up ------------->  ends
+
+Packets of an AF_UNIX SOCK_SEQPACKET pair, whose other end it has as descriptor 3.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import shutil
+import time
+
+from ocirun.criu import requests
+from ocirun.criu.messages import Message
+from ocirun.errors import HostError, words_of
+from ocirun.executor.run import ALL_SIGNALS, receive
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ocirun.waiting import Task
+
+    #: Told of a notification: its name, the pid that it has, descriptors that came along.
+    Notified = Callable[[str, int, list[int]], Task[None]]
+
+_CONTROL, _FIRST = 3, 4
+#: Where root has its programs, whatever PATH a daemon was given.
+_MORE_PLACES = "/usr/local/sbin:/usr/sbin:/sbin"
+#: Seconds for a criu that was hung up on to put everything back; it may be in the middle of the memory of
+#: others.
+_PATIENCE = 30.0
+_SIGKILL = 9
+
+
+def find() -> str:
+    """The path of criu; raises HostError where it is not installed."""
+    places = os.pathsep.join(filter(None, (os.environ.get("PATH", os.defpath), _MORE_PLACES)))
+    found = shutil.which("criu", path=places)
+    if found is None:
+        raise HostError(
+            "criu is not installed: it takes and restores checkpoints",
+            hint="install the package criu (3.15 or newer)",
+        )
+    return found
+
+
+class Service:
+    """A criu that waits for its request; ``pid`` is its own, of our child, ``end`` lets go of it.
+
+    ``stdio`` are its 0, 1 and 2, and those of what it restores; ``more`` become its descriptors from 4
+    upward.  With ``session`` it stays in our process group: it needs our terminal.
+    """
+
+    __slots__ = ("_control", "_pidfd", "pid")
+
+    def __init__(
+        self, program: str, stdio: Sequence[int], more: Sequence[int] = (), *, session: bool = False
+    ) -> None:
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        self._control: _socket.socket | None = ours
+        wanted_fds = [*stdio, theirs.fileno(), *more]
+        high: list[int] = []
+        try:
+            # above all places: else one dup2 could close what the next one needs
+            for fd in wanted_fds:
+                high.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(wanted_fds)))  # noqa: PERF401 - else lost
+            self.pid = os.posix_spawn(
+                program,
+                ["criu", "swrk", str(_CONTROL)],
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(high)],
+                setsigmask=(),
+                setsigdef=ALL_SIGNALS,
+                setpgroup=os.getpgrp() if session else 0,
+            )
+        except OSError as error:
+            ours.close()
+            raise HostError(
+                f"execute {program}: {words_of(error.errno or 0)}", errno=error.errno or 0, path=program
+            ) from error
+        finally:
+            theirs.close()
+            for fd in high:
+                os.close(fd)
+        self._pidfd = os.pidfd_open(self.pid)
+
+    def ask(self, request: bytes, notified: Notified) -> Task[Message]:
+        """Sends a request and gives the answer, whether it is a success or not; an empty one where criu has
+        ended without a word.  ``notified`` is told of what it tells meanwhile, and it waits for that."""
+        yield from self._send(request)
+        while True:
+            packet, fds = yield from self._next()
+            try:
+                answer = Message(packet)
+                if answer.number(1) != requests.NOTIFY:
+                    return answer
+                told = answer.message(5)
+                yield from notified(told.text(1), told.number(2), fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            yield from self._send(requests.acknowledgement())
+
+    def _send(self, packet: bytes) -> Task[None]:
+        yield from ()
+        assert self._control is not None
+        try:
+            self._control.send(packet)
+        except (BrokenPipeError, ConnectionResetError):  # its end tells more
+            return
+
+    def _next(self) -> Task[tuple[bytes, list[int]]]:
+        assert self._control is not None
+        while True:
+            yield Wait(reads=(self._control.fileno(),))
+            try:
+                return receive(self._control)
+            except BlockingIOError:
+                continue
+
+    def end(self, *, at_once: bool = False) -> Task[None]:
+        """Hangs up and waits for its end; one that does not end, and any ``at_once``, is killed."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._pidfd < 0:
+            return
+        ended: tuple[int, ...] = ()
+        try:
+            if not at_once:
+                ended = yield Wait(reads=(self._pidfd,), until=time.monotonic() + _PATIENCE)
+            if not ended:
+                os.kill(self.pid, _SIGKILL)
+                yield Wait(reads=(self._pidfd,), until=time.monotonic() + _PATIENCE)
+        finally:
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def directory(path: str, *, make: bool) -> int:
+    """A descriptor of the directory ``path``, which is made where it is not there and ``make`` says so.
+
+    Raises HostError.
+    """
+    try:
+        if make:
+            os.makedirs(path, 0o700, exist_ok=True)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(
+            f"open the directory {path}: {words_of(error.errno or 0)}",
+            errno=error.errno or 0,
+            path=path,
+            code="criu",
+        ) from error
