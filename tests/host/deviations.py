@@ -81,6 +81,8 @@ _NO_POLICY = "takes SELinux without a policy for none"
 _UMASK = "sets 0022"
 _HOSTS_NULL = "masks with the /dev/null of the container at create, and with that of the host at restore"
 
+_STAYS = "the container, which it does not delete at its end"
+
 _SWAP = "tells systemd the limit of memory and swap together as that of swap"
 
 #: The test fails.
@@ -158,6 +160,8 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_who_is_in_a_threaded_cgroup_below_is_listed_and_signalled": "tells him twice",
     },
     "crun": {
+        "test_a_mount_behind_a_link_of_the_image": "looks for it in the wrong place",
+        "test_a_restore_in_the_foreground_has_the_status_of_the_program": _STAYS,
         "test_without_a_configured_umask_it_is_the_callers": _UMASK,
         "test_a_cgroup_that_nobody_writes_to_is_not_given_away": "gives it to root of the user namespace",
         "test_a_new_file_system_has_its_options": "gives it none",
@@ -328,6 +332,7 @@ LEAVING: dict[str, dict[str, str]] = {
         "test_an_errno_beside_an_action_that_takes_none_is_an_error": _ACCEPTED,
     },
     "crun": {
+        "test_a_restore_in_the_foreground_has_the_status_of_the_program": _STAYS,
         "test_what_no_cgroup_can_have_is_refused": _FAILED_RUN,
         "test_what_only_cgroup_v1_had_is_refused": _FAILED_RUN,
         **{
