@@ -365,7 +365,7 @@ def restore_and_accompany(
         if detach:
             return 0
         signals.hand_over()
-        status = yield from accompany(made.pidfd, proxy, signals)
+        status = yield from accompany(made.pidfd, proxy, signals, options.warn)
     except BaseException as error:
         yield from despite(error, "deleting", delete(store, container, force=True, warn=options.warn))
         raise

@@ -23,7 +23,7 @@ GROUPS = {
     "update": ("test_update", "test_events", "test_no_cgroup"),
     "lifecycle": ("test_lifecycle", "test_devices", "test_rootless", "test_smallest"),
 }
-#: And those that need the stock kernel; in the guest of the last one systemd is process 1.
+#: And those that need the stock kernel; in the guest of "systemd" that is process 1.
 FULL_GROUPS = {
     **GROUPS,
     "apparmor": ("test_apparmor",),
