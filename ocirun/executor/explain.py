@@ -233,7 +233,7 @@ def failed_step(program: Program, report: Report) -> OcirunError:
     if step is not None and step.verb == "run_hook_inside":
         return _failed_step_of_hook(step, report)
     what = _describe(step) if step is not None else "read the plan"
-    if step is not None and step.verb == "attach_root":
+    if step is not None and step.verb == "attach_root" and step.pointer == "/root/path":
         what, report.path = f"attach root {_root_of(program)}", _root_of(program)
     detail = f": {_detail(report)}" if _detail(report) else ""
     verb = step.verb if step is not None else ""

@@ -269,7 +269,11 @@ void run_attach_root(const struct attach_root_args *args) {
 
     if (!S_ISDIR(locate(root, "root").mode))
         fail(ENOTDIR, "statx", "root");
-    set_all(root, args->set, args->clear, args->rset, args->rclear, (struct wire_u32s){0}, "root");
+    set_all(root, args->set, args->clear, args->rset, args->rclear, args->propagation, "root");
+    /* A root that is covered goes first: the unmounting of the old root would find it in its way, and leave
+     * the host's tree in the container. */
+    if (helper.root >= 0)
+        must(syscall(SYS_umount2, "/", KERNEL_MNT_DETACH), "umount2", "root");
     /* It covers "/" for those who look it up anew; we go on through the descriptor. */
     must(syscall(SYS_move_mount, root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), "move_mount", "root");
     helper.root = root;

@@ -175,7 +175,8 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
     case VERB_ATTACH_ROOT:
         return wire_slot(wire, &args->attach_root.root) && wire_u64(wire, &args->attach_root.set) &&
                wire_u64(wire, &args->attach_root.clear) && wire_u64(wire, &args->attach_root.rset) &&
-               wire_u64(wire, &args->attach_root.rclear) && wire_at_end(wire);
+               wire_u64(wire, &args->attach_root.rclear) && wire_u32s(wire, &args->attach_root.propagation) &&
+               wire_at_end(wire);
     case VERB_MOUNT:
         return wire_str(wire, &args->mount.fstype) && wire_str(wire, &args->mount.source) &&
                wire_str(wire, &args->mount.target) && wire_u32(wire, &args->mount.flags) &&

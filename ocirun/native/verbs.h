@@ -8,7 +8,7 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\xf1\x24\x50\xf1\x94\x53\x1f\xe0\x1f\xdb\xed\xdc\x52\x59\xfc\xd9"
+#define TABLE_DIGEST "\x82\x2e\xce\x9d\x27\x46\xd3\x16\x96\xe9\x5d\x60\x03\x32\x93\x71"
 
 enum verb {
     VERB_MEET = 1,
@@ -239,6 +239,7 @@ struct attach_root_args {
     uint64_t clear;
     uint64_t rset;
     uint64_t rclear;
+    struct wire_u32s propagation;
 };
 
 struct mount_args {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/root/path", ("open_tree", "attach_root")),
     ("/root/readonly", ("set_root_readonly",)),
-    ("/mounts/*", ("mount", "attach", "remount")),
+    ("/mounts/*", ("mount", "attach", "remount", "attach_root")),
     ("/hostname", ("set_hostname",)),
     ("/domainname", ("set_domainname",)),
     ("/process/oomScoreAdj", ("set_oom_score",)),

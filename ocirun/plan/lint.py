@@ -38,6 +38,9 @@ _FROM_INSIDE = ("join_cgroup_namespace", True)
 #: SECCOMP_FILTER_FLAG_NEW_LISTENER (linux/seccomp.h).
 _NEW_LISTENER = 8
 
+#: A root may be covered by another one while the mounts are made; what stands after it needs the first.
+COVERED = "attach_root"
+
 #: What every plan that creates a container must hold.
 MANDATORY = (
     "hide_process open_handshake open_cgroup allow_devices clone_init set_affinity set_propagation "
@@ -114,8 +117,9 @@ def order_of_the_table(view: View) -> Iterator[str]:
     """A verb stands after all those that the table names."""
     for number, step in enumerate(view.steps, 1):
         for name in VERBS[step.verb].after:
-            late = [place for place in view.places.get(name, ()) if place > number]
-            if late:
+            places = view.places.get(name, [])
+            late = [place for place in places if place > number]
+            if late and not (name == COVERED and places[0] < number):
                 yield f"step {number}: {step.verb} must stand after {name} (step {late[-1]})"
 
 
@@ -298,7 +302,7 @@ def _is_device(view: View, number: int) -> bool:
 
 def late_readonly(view: View) -> Iterator[str]:
     """A step that closes a mount stands for one that was made."""
-    mounted = {step.pointer for step in view.steps if step.verb in ("mount", "remount")}
+    mounted = {step.pointer for step in view.steps if step.verb in ("mount", "remount", "attach_root")}
     for number in view.places.get("set_readonly", ()):
         if view.steps[number - 1].pointer not in mounted:
             yield f"step {number}: set_readonly for a mount that no step made"
@@ -306,6 +310,9 @@ def late_readonly(view: View) -> Iterator[str]:
 
 def root_before_mounts(view: View) -> Iterator[str]:
     """What belongs to the root file system is attached before the mounts of the config, in its own order."""
+    for number in view.places.get(COVERED, ())[:1]:
+        if view.steps[number - 1].pointer != "/root/path":
+            yield f"step {number}: the root of the config must be attached first"
     places = [
         (number, _root_number(step.pointer))
         for number, step in enumerate(view.steps, 1)

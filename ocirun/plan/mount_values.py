@@ -349,10 +349,15 @@ def _below_a_bundle(view: View, pointer: str, wanted: str) -> str:
     return opened[0] if opened[0].startswith("/") and opened[0].endswith(f"/{wanted}") else f"BUNDLE/{wanted}"
 
 
-def _attach_root(view: View, _step: Step) -> Expected:
-    """The root of the config is as it is; a list of mounts has attributes of its own."""
+def _attach_root(view: View, step: Step) -> Expected:
+    """The root of the config is as it is; a list of mounts has attributes of its own, and so has a mount that
+    covers it."""
+    if step.pointer.startswith("/mounts/"):
+        asked = _attach(view, step)
+        return {name: asked[name] for name in ("set", "clear", "rset", "rclear", "propagation")}
     listed = any(step.pointer.startswith("rootfs[") for step in view.steps)
-    return {} if listed else dict.fromkeys(("set", "clear", "rset", "rclear"), 0)
+    still = {} if listed else dict.fromkeys(("set", "clear", "rset", "rclear"), 0)
+    return {**still, "propagation": ()}
 
 
 def _cut(_view: View, _step: Step) -> Expected:

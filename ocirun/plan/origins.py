@@ -51,7 +51,7 @@ ASKERS: dict[str, tuple[str, ...]] = {
     "enter_resctrl": ("/linux/intelRdt",),
     "move_net_devices": ("/linux/netDevices",),
     "set_propagation": ("/linux/rootfsPropagation",),
-    "attach_root": ("/root/path",),
+    "attach_root": ("/root/path", "/mounts/*"),
     "mount": ("/mounts/*",),
     "remount": ("/mounts/*",),
     "unmount": ("/mounts/*",),
@@ -123,7 +123,12 @@ FILLERS: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
     ("await_start", "proof"): (("open_handshake", "proof"),),
 }
 #: Uses of a slot that must be asked for by the member that asked for its filling.
-SAME_ASKER = (("attach", "tree"), ("join_namespace", "namespace"), ("map_ids", "tree"))
+SAME_ASKER = (
+    ("attach", "tree"),
+    ("attach_root", "root"),
+    ("join_namespace", "namespace"),
+    ("map_ids", "tree"),
+)
 
 
 def asker_fits(step: Step) -> bool:
@@ -151,12 +156,17 @@ def slots_of_their_kind(view: View) -> Iterator[str]:
             filler, told = filled[value]
             if (filler.verb, told) not in FILLERS[step.verb, name]:
                 yield f"step {number}: {value} is no {name} for {step.verb}, but of {filler.verb}"
-            elif (step.verb, name) in SAME_ASKER and filler.pointer != step.pointer:
+            elif (step.verb, name) in SAME_ASKER and filler.pointer not in (step.pointer, *_callers(step)):
                 yield f"step {number}: {value} was opened for {filler.pointer}, not for {step.pointer}"
             elif step.verb == "mask_path" and filler.pointer != "/linux/maskedPaths":
                 yield f"step {number}: {value} was not opened to lay over masked files"
             elif step.verb == "attach" and filler.verb == "open_device" and filler.args[0] != step.args[1]:
                 yield f"step {number}: the device {filler.args[0]!s} is put on {step.args[1]!s}"
+
+
+def _callers(step: Step) -> tuple[str, ...]:
+    """Who opens for ``step`` beside the member it stands for: a caller gives the root as mounts, too."""
+    return ("rootfs[0]",) if step.pointer == "/root/path" else ()
 
 
 def no_twins(view: View) -> Iterator[str]:

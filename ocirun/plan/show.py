@@ -328,7 +328,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "own_cgroup": lambda a: f"{a.text('path')} by {_owner(a)}",
     "open_tree": _open_tree,
     "open_filesystem": _filesystem,
-    "attach_root": lambda a: _with(a.text("root"), _both(a)),
+    "attach_root": lambda a: _with(a.text("root"), [*_both(a), *_propagations(a)]),
     "open_device": _device,
     "allow_devices": lambda a: f"{a.size('program') // 8} instructions of eBPF",
     "pivot_root": lambda a: "staying above the old one" if a.number("stay") else "",

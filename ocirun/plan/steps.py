@@ -65,7 +65,7 @@ VERBS: dict[str, tuple[int, str, str, str]] = {
     "join_keyring": (48, "init", "s", ""),
     "set_link_up": (49, "init", "s", ""),
     "set_propagation": (50, "init", "u", ""),
-    "attach_root": (51, "init", "tLLLL", ""),
+    "attach_root": (51, "init", "tLLLLU", ""),
     "mount": (52, "init", "sssuSLUuu", ""),
     "attach": (53, "init", "tsuLLLLU", ""),
     "remount": (54, "init", "suSLLLLLU", ""),
@@ -111,7 +111,7 @@ VERBS: dict[str, tuple[int, str, str, str]] = {
 }
 
 #: Stands in the header of every plan; the helper refuses one made from another table.
-TABLE_DIGEST = b"\xf1\x24\x50\xf1\x94\x53\x1f\xe0\x1f\xdb\xed\xdc\x52\x59\xfc\xd9"
+TABLE_DIGEST = b"\x82\x2e\xce\x9d\x27\x46\xd3\x16\x96\xe9\x5d\x60\x03\x32\x93\x71"
 
 
 def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "") -> Step:
@@ -436,11 +436,12 @@ def attach_root(
     clear: int,
     rset: int,
     rclear: int,
+    propagation: Sequence[int],
     pointer: str,
     why: str = "",
 ) -> Step:
-    """Attach the root file system that stage opened, with the attributes asked for, and hold it open."""
-    return Step("attach_root", (root, set, clear, rset, rclear), pointer, why)
+    """Attach the root file system that stage opened, or what is mounted over it, with the attributes and the propagations asked for; it is the root from there on."""
+    return Step("attach_root", (root, set, clear, rset, rclear, tuple(propagation)), pointer, why)
 
 
 def mount(

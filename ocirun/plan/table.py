@@ -305,9 +305,10 @@ TABLE: tuple[Verb, ...] = (
     Verb("set_propagation", INIT, "flags:u32",
          "set the propagation of the whole inherited mount tree, so that nothing we mount reaches the host",
          does=(Call("mount", 'NULL, "/", NULL, flags, NULL', "/"),), after="clone_init"),
-    Verb("attach_root", INIT, "root:slot set:u64 clear:u64 rset:u64 rclear:u64",
-         "attach the root file system that stage opened, with the attributes asked for, and hold it open",
-         calls="statx mount_setattr move_mount", after="set_propagation"),
+    Verb("attach_root", INIT, "root:slot set:u64 clear:u64 rset:u64 rclear:u64 propagation:u32s",
+         "attach the root file system that stage opened, or what is mounted over it, with the attributes and "
+         "the propagations asked for; it is the root from there on",
+         calls="statx mount_setattr umount2 move_mount", after="set_propagation", once=False),
     Verb("mount", INIT,
          "fstype:str source:str target:str flags:u32 options:strs set:u64 propagation:u32s plain:u32 "
          "keep:u32",

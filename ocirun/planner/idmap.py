@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ocirun.planner.mounts import Mounts
 
 #: File systems that show what belongs to a namespace or to the kernel: none of them can be mapped.
-_OF_THE_KERNEL = frozenset("proc sysfs cgroup cgroup2 mqueue devpts".split())
+OF_THE_KERNEL = frozenset("proc sysfs cgroup cgroup2 mqueue devpts".split())
 #: A file of mappings takes one write of less than a page (user_namespaces(7)).
 _PAGE = 4096
 _MEMBERS = {"uids": "uidMappings", "gids": "gidMappings"}
@@ -44,7 +44,7 @@ def plan(draft: Draft, planned: Mounts, number: int, mount: Mount, options: Moun
         )
     )
     if not options.bind and options.remount < 0:
-        planned.filesystems.append(_open_filesystem(draft, number, mount, options))
+        planned.filesystems.append(open_filesystem(draft, number, mount, options, options.attributes))
         planned.made.append(_attach(number, mount, options))
 
 
@@ -59,16 +59,17 @@ def _mapping(planned: Mounts, number: int, texts: tuple[str, str]) -> str:
     return planned.mappings[texts]
 
 
-def _open_filesystem(draft: Draft, number: int, mount: Mount, options: MountOptions) -> Step:
+def open_filesystem(draft: Draft, number: int, mount: Mount, options: MountOptions, attributes: int) -> Step:
+    """The step that makes ``mount.N``, with these ``attributes``, where init cannot."""
     pointer, kind, source = f"/mounts/{number}", mount.get("type", ""), mount.get("source", "")
-    readonly = kind not in WITHOUT_DISK and bool(options.attributes & RDONLY)
+    readonly = kind not in WITHOUT_DISK and bool(attributes & RDONLY)
     flags, words = call(draft, pointer, kind, source, options, readonly=readonly)
     return steps.open_filesystem(
         fstype=kind,
         source=source,
         flags=flags,
         options=words,
-        set=options.attributes,
+        set=attributes,
         tree=f"mount.{number}",
         pointer=pointer,
     )
@@ -93,7 +94,7 @@ def _check(draft: Draft, number: int, mount: Mount, options: MountOptions) -> No
     pointer, bind = f"/mounts/{number}", options.bind > 0
     if options.remount >= 0:
         draft.fault(pointer, mount["destination"], "cannot map what is mounted already", "map it there")
-    if not bind and mount.get("type", "") in _OF_THE_KERNEL:
+    if not bind and mount.get("type", "") in OF_THE_KERNEL:
         rule = "is a file system that has no owners to map"
         draft.fault(f"{pointer}/type", mount.get("type"), rule, "leave the mappings out")
     if options.copy >= 0:

@@ -86,6 +86,7 @@ def plan(draft: Draft) -> Mounts:
     for number, (mount, options) in enumerate(listed):
         pointer, target = f"/mounts/{number}", clean(mount["destination"])
         mapped = is_mapped(mount, options)
+        over = is_over_root(mount, options)
         late = not mapped and last[target] == number and _is_late_readonly(mount, options)
         if late:
             planned.closed.append(steps.set_readonly(path=target, pointer=pointer))
@@ -98,6 +99,9 @@ def plan(draft: Draft) -> Mounts:
         source = _bind_source(draft, pointer, mount, options)
         if source:
             planned.opened.append(_open(draft, pointer, source, options, f"mount.{number}"))
+        if over:
+            _cover(draft, planned, number, mount, options, late=late)
+        elif source:
             planned.made.append(_bind(pointer, mount, options, f"mount.{number}"))
         elif not mapped:
             planned.made.append(_new(draft, pointer, mount, options, late=late))
@@ -114,6 +118,20 @@ def _map(draft: Draft, planned: Mounts, number: int, mount: Mount, options: Moun
     from ocirun.planner import idmap
 
     idmap.plan(draft, planned, number, mount, options)
+
+
+def _cover(
+    draft: Draft, planned: Mounts, number: int, mount: Mount, options: MountOptions, *, late: bool
+) -> None:
+    """Hardly any root is covered: only for those is their planner loaded."""
+    from ocirun.planner import over_root
+
+    over_root.plan(draft, planned, number, mount, options, late=late)
+
+
+def is_over_root(mount: Mount, options: MountOptions) -> bool:
+    """Whether ``mount`` is a new one at "/" itself; what only leads there is refused."""
+    return mount["destination"] != "" and clean(mount["destination"]) == "/" and options.remount < 0
 
 
 def _is_late_readonly(mount: Mount, options: MountOptions) -> bool:
@@ -315,7 +333,8 @@ def _owns_no_network(draft: Draft) -> bool:
 
 
 def _check(draft: Draft, pointer: str, mount: Mount, options: MountOptions) -> None:
-    check_destination(draft, f"{pointer}/destination", mount["destination"])
+    if not is_over_root(mount, options):
+        check_destination(draft, f"{pointer}/destination", mount["destination"])
     for number, word in options.refused:
         draft.gap(f"{pointer}/options/{number}", word, REFUSED[word.partition("=")[0]])
     if options.copy >= 0 and (mount.get("type") != "tmpfs" or options.bind or options.remount >= 0):

@@ -47,7 +47,9 @@ def attach(draft: Draft) -> Sequence[Step]:
         return (cut, *rootfs.attach(draft))
     return (
         cut,
-        steps.attach_root(root="root", set=0, clear=0, rset=0, rclear=0, pointer="/root/path"),
+        steps.attach_root(
+            root="root", set=0, clear=0, rset=0, rclear=0, propagation=(), pointer="/root/path"
+        ),
     )
 
 

@@ -75,6 +75,7 @@ def _attach(number: int, mount: RootMount) -> Step:
             clear=top.clear,
             rset=below.set,
             rclear=below.clear,
+            propagation=(),
             pointer="/root/path",
         )
     return steps.attach(

@@ -53,7 +53,7 @@ def root() -> list[Step]:
     """The root file system attached."""
     return [
         verb.set_propagation(flags=MS_REC | MS_SLAVE, pointer=""),
-        verb.attach_root(root="root", set=0, clear=0, rset=0, rclear=0, pointer=""),
+        verb.attach_root(root="root", set=0, clear=0, rset=0, rclear=0, propagation=(), pointer=""),
     ]
 
 

@@ -79,6 +79,7 @@ _CHANGED = (
 _NOT_STRICT = "leaves out what it does not know, whatever is annotated"
 _NO_POLICY = "takes SELinux without a policy for none"
 _UMASK = "sets 0022"
+_NOT_OVER = "refuses a mount over the root"
 _HOSTS_NULL = "masks with the /dev/null of the container at create, and with that of the host at restore"
 
 _STAYS = "the container, which it does not delete at its end"
@@ -93,6 +94,9 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_a_user_namespace_changes_nothing_of_it": _NO_POLICY,
         "test_a_label_for_an_executed_process_is_taken": _NO_POLICY,
         "test_what_a_container_had_it_has_again": _HOSTS_NULL,
+        "test_a_bind_mount_is_the_root": _NOT_OVER,
+        "test_the_root_it_covers_is_gone": _NOT_OVER,
+        "test_an_overlay_takes_what_the_container_writes": _NOT_OVER,
         "test_what_only_cgroup_v1_had_is_refused": "ignores it without a word",
         **{f"test_{name}": _NO_LINKS for name in _LINKS},
         "test_the_payload_has_a_cgroup_of_its_own_below": "does not know crun's annotation",
@@ -160,6 +164,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_who_is_in_a_threaded_cgroup_below_is_listed_and_signalled": "tells him twice",
     },
     "crun": {
+        "test_a_bind_mount_is_the_root[//./]": "knows the root by no other name",
         "test_a_mount_behind_a_link_of_the_image": "looks for it in the wrong place",
         "test_a_restore_in_the_foreground_has_the_status_of_the_program": _STAYS,
         "test_without_a_configured_umask_it_is_the_callers": _UMASK,

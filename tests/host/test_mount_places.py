@@ -38,9 +38,9 @@ def refused(runtime: Runtime, bundle: Bundle, *texts: str) -> None:
 # -- destinations
 
 
-@pytest.mark.parametrize("destination", ["/", "/mnt/..", "//./", "mnt/../.."])
+@pytest.mark.parametrize("destination", ["/mnt/..", "mnt/../.."])
 @pytest.mark.parametrize("how", ["tmpfs", "bind"])
-def test_the_root_is_not_mounted_over(
+def test_the_root_is_not_mounted_over_by_what_leads_there(
     runtime: Runtime, bundle: Bundle, scratch: Path, how: str, destination: str
 ) -> None:
     bundle.directory("mnt").mount(destination, how, str(scratch), *([how] if how == "bind" else []))
@@ -384,7 +384,7 @@ def test_a_bad_word_is_cited_where_it_stands(
 def test_all_bad_words_are_told_at_once(
     ocirun: Runtime, bundles: Callable[[str], Bundle], scratch: Path
 ) -> None:
-    bundle = bundles("bundle").bind(scratch, "/mnt", "usrquota", "nosiud").mount("/", "tmpfs", "tmpfs")
+    bundle = bundles("bundle").bind(scratch, "/mnt", "usrquota", "nosiud").mount("/mnt/..", "tmpfs", "t")
     ocirun.run(bundle.args("true")).refused(
         "/mounts/7/options/1", "/mounts/7/options/2", "/mounts/8/destination"
     )

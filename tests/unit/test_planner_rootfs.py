@@ -52,14 +52,14 @@ def test_a_bind_mount_is_opened_and_gets_its_attributes_when_it_is_attached(
 ) -> None:
     made = _planned(RootMount(kind, "/image", "", words))
     assert _args(made, "open_tree") == [("/image", recursive, 0, 0, "root")]
-    assert _args(made, "attach_root") == [("root", *attributes)]
+    assert _args(made, "attach_root") == [("root", *attributes, ())]
 
 
 def test_a_new_file_system_is_born_with_its_attributes() -> None:
     made = _planned(RootMount("ext4", "/dev/sdz", "/", ["ro", "nosuid", "data=journal", "sync"]))
     opened = ("ext4", "/dev/sdz", 0, ("data=journal", "sync", "ro"), RDONLY | NOSUID, "root")
     assert _args(made, "open_filesystem") == [opened]
-    assert _args(made, "attach_root") == [("root", 0, 0, 0, 0)]
+    assert _args(made, "attach_root") == [("root", 0, 0, 0, 0, ())]
 
 
 def test_layers_that_fit_stay_together() -> None:
