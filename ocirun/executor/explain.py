@@ -58,6 +58,10 @@ HINTS: dict[tuple[str, int], str] = {
     ): "a limit on processes is reached: RLIMIT_NPROC, pids.max or kernel.threads-max",
     ("unmount", errno.EINVAL): "nothing is mounted there, or it came with the root of the container",
     ("unmount", errno.ENOENT): "there is no such path in the container",
+    (
+        "unmount",
+        errno.ELOOP,
+    ): "there is a symbolic link on the way, which who is inside may change: name the place it leads to",
     ("mount", errno.ENODEV): "the kernel does not know this type of file system",
     ("mount", errno.ENOENT): "the target or the source does not exist",
     (

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Where the file would stand in a config.
 _AT = "/mounts"
+#: What refuses when a step has mounted, but not where it should (helper_mount.c).
+_MOUNTED_ELSEWHERE = "check after mounting"
 
 
 def add_mounts(
@@ -52,12 +54,12 @@ def add_mounts(
     target = look_into(store, container, "mount in")
     change = _Change(target, wanted, name, warn)
     planned = change.adding()
-    before = {number for number, _ in _mounted(target)}
+    before = {mount[0] for mount in _mounted(target)}
     try:
         yield from change.run(planned)
     except BaseException as error:
-        made = _made(planned, error, change.config, [p for n, p in _mounted(target) if n not in before])
-        yield from despite(error, "taking mounts away again", change.remove(made))
+        made = _made(planned, error, change.config, [m for m in _mounted(target) if m[0] not in before])
+        yield from despite(error, "taking mounts away again", change.take_back(made))
         _blame_the_end(target, error)
         raise
 
@@ -100,13 +102,18 @@ class _Change:
             self._warn(fault)
         return planned
 
-    def remove(self, numbers: Sequence[int]) -> Task[None]:
+    def take_back(self, places: Sequence[str]) -> Task[None]:
+        """Takes away what was mounted at ``places``, as the kernel told them, as ``remove`` does."""
+        self.config["mounts"] = [{"destination": place} for place in places]
+        yield from self.remove([*range(len(places))][::-1], known=True)
+
+    def remove(self, numbers: Sequence[int], *, known: bool = False) -> Task[None]:
         """Takes away every one of these that can be; the first error is raised in the end, and the others are
         its notes."""
         rest, refused = [*numbers], list[OcirunError]()
         while rest:
             try:
-                planned = plan_removing(self.config, self._host(), _options(self._target), rest)
+                planned = plan_removing(self.config, self._host(), _options(self._target), rest, known=known)
             except OcirunError as error:
                 raise self._placed(error) from None
             try:
@@ -165,16 +172,16 @@ def _options(target: Target) -> ExecOptions:
     return options
 
 
-def _mounted(target: Target) -> Iterator[tuple[str, str]]:
-    """The id of each mount in the container, and where it is (proc_pid_mountinfo(5)); nothing once it has
-    ended."""
+def _mounted(target: Target) -> Iterator[tuple[str, str, str]]:
+    """The id of each mount in the container, that of the one it is on, and where it is
+    (proc_pid_mountinfo(5)); nothing once it has ended."""
     try:
         text = read_file(f"/proc/{target.pid}/mountinfo").decode("utf-8", "surrogateescape")
     except OSError:
         return
     for line in text.splitlines():
         fields = line.split(" ")
-        yield fields[0], _unescaped(fields[4])
+        yield fields[0], fields[1], _unescaped(fields[4])
 
 
 def _unescaped(path: str) -> str:
@@ -183,17 +190,22 @@ def _unescaped(path: str) -> str:
     return path
 
 
-def _made(planned: Plan, error: BaseException, config: Config, new: Sequence[str]) -> list[int]:
-    """Which entries were mounted when ``error`` came, the last first.
+def _made(
+    planned: Plan, error: BaseException, config: Config, new: Sequence[tuple[str, str, str]]
+) -> list[str]:
+    """Where that of ``new`` is, in the order of its making, which was mounted when ``error`` came.
 
-    Who was killed tells not how far he had come: then it is those at whose destination something is ``new``,
-    by the paths that the kernel tells; a destination behind a link is not recognised.
+    The kernel is asked, for a link may lead a mount elsewhere than its destination says.  What the container
+    mounts meanwhile is left alone, unless something went behind a link, or nobody knows how far it came: then
+    it cannot be told apart.  What was mounted with another one, below it, goes with that.
     """
-    if isinstance(error, StepError):
-        done = planned.steps[: error.step - 1]
-        return [_number(step) for step in done if step.verb in ("mount", "attach")][::-1]
-    listed = enumerate(config.get("mounts", ()))
-    return [number for number, mount in listed if clean(mount["destination"]) in new][::-1]
+    points = {number: point for number, _, point in new}
+    roots = [point for _, parent, point in new if points.get(parent, point) == point]
+    if not isinstance(error, StepError) or error.operation == _MOUNTED_ELSEWHERE:
+        return roots
+    done = [step for step in planned.steps[: error.step - 1] if step.verb in ("mount", "attach")]
+    places = {clean(config.get("mounts", [])[_number(step)]["destination"]) for step in done}
+    return [point for point in roots if point in places] if places <= {*roots} else roots
 
 
 def _number(step: Step) -> int:

@@ -69,11 +69,6 @@ void run_set_propagation(const struct set_propagation_args *args) {
     must(syscall(SYS_mount, NULL, "/", NULL, args->flags, NULL), "mount", "/");
 }
 
-void run_unmount(const struct unmount_args *args) {
-    must(syscall(SYS_umount2, args->path, KERNEL_MNT_DETACH | (args->nofollow ? KERNEL_UMOUNT_NOFOLLOW : 0)),
-         "umount2", args->path);
-}
-
 void run_new_session(void) {
     must(syscall(SYS_setsid), "setsid", "");
 }

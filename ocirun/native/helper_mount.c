@@ -83,7 +83,7 @@ void move_onto(int mount, int target, const char *path) {
 static void check_mounted(int mount, const char *path, uint64_t flags, uint64_t resolve) {
     int fd = open_in_root(path, O_PATH | flags, resolve);
 
-    if (locate(mount, path).mount_id != locate(fd, path).mount_id)
+    if (fd < 0 || locate(mount, path).mount_id != locate(fd, path).mount_id)
         fail(ESTALE, "check after mounting", path);
     close_fd(fd);
 }
@@ -97,10 +97,8 @@ static _Noreturn void fail_context(int context, const char *operation, const cha
     ssize_t length;
 
     append(text, sizeof text, target);
-    if (*what) {
-        append(text, sizeof text, ": ");
-        append(text, sizeof text, what);
-    }
+    append(text, sizeof text, *what ? ": " : "");
+    append(text, sizeof text, what);
     while ((length = read(context, line, sizeof line - 1)) > 0) {
         line[line[length - 1] == '\n' ? length - 1 : length] = '\0';
         if (line[0] != 'e' || line[1] != ' ')
@@ -322,11 +320,22 @@ void run_set_root_readonly(void) {
 }
 
 void run_set_readonly(const struct set_readonly_args *args) {
-    int fd = open_in_root(args->path, O_PATH, 0);
+    int fd = must(open_in_root(args->path, O_PATH, 0), "openat2", args->path);
 
-    locate(fd, args->path);
     set_attributes(fd, false, MOUNT_ATTR_RDONLY, 0, 0, args->path);
     close_fd(fd);
+}
+
+/* Who is inside may have put a link on the way, to what protects the host from him (/proc/sys), or renamed
+ * what was mounted on: so no link is followed, and umount2 looks up no more than a name in a directory that
+ * is open. */
+void run_unmount(const struct unmount_args *args) {
+    int directory = open_in_root(args->directory, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+
+    must(directory, "openat2", args->directory);
+    must(fchdir(directory), "fchdir", args->directory);
+    must(syscall(SYS_umount2, args->name, KERNEL_MNT_DETACH | KERNEL_UMOUNT_NOFOLLOW), "umount2", args->name);
+    close_fd(directory);
 }
 
 /* -- hidden and read-only paths -- */

@@ -26,14 +26,12 @@ static int refuse(int error) {
 
 static int open_how(int directory, const char *path, uint64_t flags, uint64_t resolve) {
     struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve | RESOLVE_NO_MAGICLINKS};
-    int fd = -1;
+    int fd, tries = 0;
 
     /* EAGAIN: something was renamed meanwhile and the kernel could not tell whether we left the root. */
-    for (int tries = 0; tries < RACES_MAX; tries++) {
+    do
         fd = (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
-        if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
-            break;
-    }
+    while (fd < 0 && (errno == EAGAIN || errno == EINTR) && ++tries < RACES_MAX);
     return fd;
 }
 
@@ -118,13 +116,11 @@ static int make_rest(int directory, char *path, size_t rest, mode_t kind, mode_t
     int fd = directory;
 
     for (size_t end; fd >= 0 && path[rest]; rest = end + strspn(path + end, "/")) {
-        bool last;
         end = rest + strcspn(path + rest, "/");
-        last = path[end + strspn(path + end, "/")] == '\0';
+        bool last = path[end + strspn(path + end, "/")] == '\0';
         if (end - rest > NAME_MAX) {
-            errno = ENAMETOOLONG;
-            fd = -1;
-            break;
+            close_fd(directory);
+            return refuse(ENAMETOOLONG);
         }
         *(char *)mempcpy(name, path + rest, end - rest) = '\0';
         fd = make_one(directory, name, last ? kind : S_IFDIR, last ? mode : 0755);

@@ -196,7 +196,7 @@ bool verb_decode(uint32_t verb, struct wire *wire, union verb_args *args) {
                wire_u64(wire, &args->remount.rset) && wire_u64(wire, &args->remount.rclear) &&
                wire_u32s(wire, &args->remount.propagation) && wire_at_end(wire);
     case VERB_UNMOUNT:
-        return wire_str(wire, &args->unmount.path) && wire_u32(wire, &args->unmount.nofollow) &&
+        return wire_str(wire, &args->unmount.directory) && wire_str(wire, &args->unmount.name) &&
                wire_at_end(wire);
     case VERB_MAKE_DEVICE:
         return wire_str(wire, &args->make_device.path) && wire_u32(wire, &args->make_device.kind) &&

@@ -8,7 +8,7 @@
 
 #include "helper_wire.h"
 
-#define TABLE_DIGEST "\x82\x2e\xce\x9d\x27\x46\xd3\x16\x96\xe9\x5d\x60\x03\x32\x93\x71"
+#define TABLE_DIGEST "\xdb\x17\x42\x0d\xf0\xdf\xae\x3a\x9f\x87\x1f\xaa\x04\xc5\x1b\x0e"
 
 enum verb {
     VERB_MEET = 1,
@@ -278,8 +278,8 @@ struct remount_args {
 };
 
 struct unmount_args {
-    const char *path;
-    uint32_t nofollow;
+    const char *directory;
+    const char *name;
 };
 
 struct make_device_args {

@@ -201,9 +201,9 @@ def _is_about_the_mount(word: str) -> bool:
 
 def _unmount(view: View, step: Step) -> Expected:
     """What is mounted where the mount says, be that on a link."""
-    mount = entry_at(view.config, step.pointer)
-    itself = {"dest-nofollow", "copy-symlink"} & set(mount.get("options", []))
-    return {"path": _path(str(mount.get("destination", ""))), "nofollow": int(bool(itself))}
+    path = _path(str(entry_at(view.config, step.pointer).get("destination", "")))
+    directory, _, name = path.rpartition("/")
+    return {"directory": directory or "/", "name": name}
 
 
 def _remount(view: View, step: Step) -> Expected:

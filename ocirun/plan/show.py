@@ -351,7 +351,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "set_personality": lambda a: _DOMAINS.get(a.number("domain"), a.text("domain")),
     "set_memory_policy": _memory_policy,
     "enter_subgroup": lambda a: f"{a.text('path')}/{a.text('inner')} by {_owner(a)}",
-    "unmount": lambda a: a.text("path"),
+    "unmount": lambda a: f"{a.text('directory').rstrip('/')}/{a.text('name')}",
     "label_keyring": lambda a: a.text("label"),
     "set_selinux": lambda a: a.text("label"),
     "set_oom_score": lambda a: a.text("score"),

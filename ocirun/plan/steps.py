@@ -69,7 +69,7 @@ VERBS: dict[str, tuple[int, str, str, str]] = {
     "mount": (52, "init", "sssuSLUuu", ""),
     "attach": (53, "init", "tsuLLLLU", ""),
     "remount": (54, "init", "suSLLLLLU", ""),
-    "unmount": (55, "init", "su", ""),
+    "unmount": (55, "init", "ss", ""),
     "make_device": (56, "init", "suuuuuu", ""),
     "make_symlink": (57, "init", "ss", ""),
     "make_directory": (58, "init", "su", ""),
@@ -111,7 +111,7 @@ VERBS: dict[str, tuple[int, str, str, str]] = {
 }
 
 #: Stands in the header of every plan; the helper refuses one made from another table.
-TABLE_DIGEST = b"\x82\x2e\xce\x9d\x27\x46\xd3\x16\x96\xe9\x5d\x60\x03\x32\x93\x71"
+TABLE_DIGEST = b"\xdb\x17\x42\x0d\xf0\xdf\xae\x3a\x9f\x87\x1f\xaa\x04\xc5\x1b\x0e"
 
 
 def meet(*, give: Sequence[int], take: Sequence[int], pointer: str, why: str = "") -> Step:
@@ -497,9 +497,9 @@ def remount(
     return Step("remount", (target, bind, tuple(options), drop, set, clear, rset, rclear, tuple(propagation)), pointer, why)
 
 
-def unmount(*, path: str, nofollow: int, pointer: str, why: str = "") -> Step:
-    """Take away what was mounted last at a path, with all below it; `nofollow` takes a link there for what it is."""
-    return Step("unmount", (path, nofollow), pointer, why)
+def unmount(*, directory: str, name: str, pointer: str, why: str = "") -> Step:
+    """Take away what was mounted last on a `name` in a directory, with all below it; no symbolic link is followed, neither to the directory nor at the name."""
+    return Step("unmount", (directory, name), pointer, why)
 
 
 def make_device(

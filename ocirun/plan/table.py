@@ -331,11 +331,10 @@ TABLE: tuple[Verb, ...] = (
          "change the mount that is at a target in the root and, unless `bind`, the options of its file "
          "system; of the attributes to `drop`, which nobody named, those stay that are locked",
          calls="openat2 statx fspick fsconfig mount_setattr", after="attach_root", once=False),
-    Verb("unmount", INIT, "path:str nofollow:u32",
-         "take away what was mounted last at a path, with all below it; `nofollow` takes a link there for "
-         "what it is",
-         does=(Call("umount2", "path, KERNEL_MNT_DETACH | (nofollow ? KERNEL_UMOUNT_NOFOLLOW : 0)", "path"),),
-         after="clone_init become_root", once=False),
+    Verb("unmount", INIT, "directory:str name:str",
+         "take away what was mounted last on a `name` in a directory, with all below it; no symbolic link is "
+         "followed, neither to the directory nor at the name",
+         calls="openat2 fchdir umount2", after="clone_init become_root", once=False),
     Verb("make_device", INIT, "path:str kind:u32 major:u32 minor:u32 mode:u32 uid:u32 gid:u32",
          "make a device node, `kind` being S_IFCHR, S_IFBLK or S_IFIFO; one that is there and matches is "
          "kept, another is an error",

@@ -11,7 +11,7 @@ from ocirun.plan.model import DEFAULT, LIFECYCLE, Plan
 from ocirun.planner import exec as entering
 from ocirun.planner import joining, lifecycle, mounts, procfs
 from ocirun.planner.draft import Draft
-from ocirun.planner.mount_options import COPY_LINK, TARGET_LINK, MountOptions
+from ocirun.planner.mount_options import MountOptions
 from ocirun.planner.namespaces import index_of
 
 TYPE_CHECKING = False
@@ -44,23 +44,42 @@ def plan_adding(config: Config, host: Host, options: ExecOptions) -> Plan:
     return _settled(draft, [*_enter(draft, options, opened, planned), *planned.made, *planned.closed])
 
 
-def plan_removing(config: Config, host: Host, options: ExecOptions, numbers: Sequence[int]) -> Plan:
+def plan_removing(
+    config: Config, host: Host, options: ExecOptions, numbers: Sequence[int], *, known: bool = False
+) -> Plan:
     """The plan that takes away what is mounted where ``config`` says, of the entries ``numbers``, in this
-    order.  Raises as ``plan_adding``."""
+    order.
+
+    Unless what is there is ``known`` to be no part of the container, nothing goes that protects the host from
+    it.  Raises as ``plan_adding``.
+    """
     draft = Draft(config, host, options)
     entering.complete(draft, options)
     listed = config.get("mounts", [])
     for number, mount in enumerate(listed):
-        mounts.check_destination(draft, f"/mounts/{number}/destination", mount["destination"])
-    gone: list[Step] = [
-        steps.unmount(
-            path=mounts.clean(listed[number]["destination"]),
-            nofollow=int(not {COPY_LINK, TARGET_LINK}.isdisjoint(listed[number].get("options", ()))),
-            pointer=f"/mounts/{number}",
-        )
-        for number in numbers
-    ]
+        pointer = f"/mounts/{number}/destination"
+        mounts.check_destination(draft, pointer, mount["destination"])
+        if not known:
+            _spare_the_covers(draft, pointer, mounts.clean(mount["destination"]))
+    gone = [_unmount(number, mounts.clean(listed[number]["destination"])) for number in numbers]
     return _settled(draft, [*_enter(draft, options, [], None), *gone])
+
+
+def _unmount(number: int, path: str) -> Step:
+    directory, _, name = path.rpartition("/")
+    return steps.unmount(directory=directory or "/", name=name, pointer=f"/mounts/{number}")
+
+
+def _spare_the_covers(draft: Draft, pointer: str, path: str) -> None:
+    """Notes where with what is mounted at ``path`` a path would be bare that is masked or read-only."""
+    if ".." in path.split("/"):
+        draft.fault(pointer, path, "must name the place itself", 'leave ".." out')
+    for member in ("maskedPaths", "readonlyPaths"):
+        for covered in draft.linux.get(member, ()):
+            if f"{mounts.clean(covered)}/".startswith(f"{path}/"):
+                rule = f"cannot be taken away: it keeps {covered} of {member} from the container"
+                draft.fault(pointer, path, rule, "what was mounted over it stays until the container ends")
+                return
 
 
 def _settled(draft: Draft, planned: list[Step]) -> Plan:
