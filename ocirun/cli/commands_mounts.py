@@ -6,7 +6,7 @@ import sys
 
 from ocirun.cli.signals import complete
 from ocirun.cli.where import store_of
-from ocirun.config import SIZE, load_bytes, parse
+from ocirun.config import DEPTH, SIZE, load_bytes, parse
 from ocirun.errors import ConfigError, Fault, UsageError
 from ocirun.files import read_whole
 from ocirun.lifecycle.mounting import add_mounts, remove_mounts
@@ -38,5 +38,10 @@ def _listed(name: str) -> list[object]:
     value, sound = parse(source)
     if sound and isinstance(value, list):
         return [*value]
+    if not sound:
+        from ocirun.config.positions import scan
+
+        if faults := scan(source.decode("utf-8", "replace"), DEPTH).faults:
+            raise ConfigError(faults, name=name)
     rule = "must be a JSON array, like the mounts of a config.json"
     raise ConfigError([Fault("", rule, hint='such as [{"destination": "/mnt", "type": "tmpfs"}]')], name=name)

@@ -23,7 +23,7 @@ from ocirun.waiting import Wait
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeGuard
 
     from ocirun_spec.types import Config
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Where the file would stand in a config.
 _AT = "/mounts"
+#: What a config says of the ids of a container.
+_IDS = ("namespaces", "uidMappings", "gidMappings")
 #: What refuses when a step has mounted, but not where it should (helper_mount.c).
 _MOUNTED_ELSEWHERE = "check after mounting"
 
@@ -71,8 +73,20 @@ def remove_mounts(
 
     Raises as ``add_mounts``; where one cannot be taken away, it is told when the others are gone.
     """
-    change = _Change(look_into(store, container, "unmount in"), wanted, name, warn)
+    target = look_into(store, container, "unmount in")
+    change = _Change(target, [_place(mount) for mount in wanted], name, warn)
     yield from change.remove([*reversed(range(len(wanted)))])
+
+
+def _place(mount: object) -> object:
+    """``mount`` with nothing but its destination, and a type, which every entry has."""
+    if not _is_object(mount):
+        return mount
+    return {"type": "none", **{name: mount[name] for name in mount if name == "destination"}}
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict)
 
 
 class _Change:
@@ -85,7 +99,10 @@ class _Change:
         self._name = name
         self._warn = warn
         try:
-            listed = checked({"mounts": wanted}, name).get("mounts", [])
+            # what of its ids a mapped mount takes where it has none of its own
+            has = target.config.get("linux", {})
+            linux = {member: value for member, value in has.items() if member in _IDS}
+            listed = checked({"mounts": wanted, "linux": linux}, name).get("mounts", [])
         except ConfigError as error:
             raise self._placed(error) from None
         self.config = target.config.copy()

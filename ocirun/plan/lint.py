@@ -66,7 +66,7 @@ ENTERING_OPTIONAL = (
 MOUNTING_MANDATORY = "hide_process open_init join_namespaces clone_init join_cgroup_namespace".split()
 MOUNTING_OPTIONAL = (
     "open_filesystem enter_view open_tree leave_view open_namespace open_proc make_mapping map_ids "
-    "drop_groups become_root mount attach unmount set_readonly"
+    "drop_groups become_root mount attach unmount"
 ).split()
 
 #: verb -> verbs of which one must be there as well.

@@ -35,13 +35,13 @@ def plan_adding(config: Config, host: Host, options: ExecOptions) -> Plan:
     """
     draft = Draft(config, host, options)
     entering.complete(draft, options)
-    planned = mounts.plan(draft)
+    planned = mounts.plan(draft, running=True)
     for number, mount in enumerate(config.get("mounts", ())):
         if mounts.is_over_root(mount, MountOptions(mount.get("options", ()))):  # somebody stands in it
             mounts.check_destination(draft, f"/mounts/{number}/destination", mount["destination"])
     _check(draft)
     opened = joining.locked(draft, [*planned.filesystems, *planned.opened])
-    return _settled(draft, [*_enter(draft, options, opened, planned), *planned.made, *planned.closed])
+    return _settled(draft, [*_enter(draft, options, opened, planned), *planned.made])
 
 
 def plan_removing(
@@ -74,12 +74,11 @@ def _spare_the_covers(draft: Draft, pointer: str, path: str) -> None:
     """Notes where with what is mounted at ``path`` a path would be bare that is masked or read-only."""
     if ".." in path.split("/"):
         draft.fault(pointer, path, "must name the place itself", 'leave ".." out')
-    for member in ("maskedPaths", "readonlyPaths"):
-        for covered in draft.linux.get(member, ()):
-            if f"{mounts.clean(covered)}/".startswith(f"{path}/"):
-                rule = f"cannot be taken away: it keeps {covered} of {member} from the container"
-                draft.fault(pointer, path, rule, "what was mounted over it stays until the container ends")
-                return
+    for covered in (*draft.linux.get("maskedPaths", ()), *draft.linux.get("readonlyPaths", ())):
+        if f"{mounts.clean(covered)}/".startswith(f"{path}/"):
+            rule = f"cannot be taken away: with it {covered} would go, which protects the host"
+            draft.fault(pointer, path, rule, "what was mounted over it stays until the container ends")
+            return
 
 
 def _settled(draft: Draft, planned: list[Step]) -> Plan:

@@ -77,8 +77,9 @@ class Mounts:
         self.closed: list[Step] = []
 
 
-def plan(draft: Draft) -> Mounts:
-    """The steps of all mounts of the config, in listed order."""
+def plan(draft: Draft, *, running: bool = False) -> Mounts:
+    """The steps of all mounts of the config, in listed order; in a container that is ``running`` each is
+    made as it stays, for who is inside may have put another one in its place in the end."""
     planned = Mounts()
     listed = [(mount, MountOptions(mount.get("options", ()))) for mount in draft.config.get("mounts", ())]
     # what is covered, or changed by a later entry, is not closed in the end
@@ -87,7 +88,7 @@ def plan(draft: Draft) -> Mounts:
         pointer, target = f"/mounts/{number}", clean(mount["destination"])
         mapped = is_mapped(mount, options)
         over = is_over_root(mount, options)
-        late = not mapped and last[target] == number and _is_late_readonly(mount, options)
+        late = not mapped and last[target] == number and not running and _is_late_readonly(mount, options)
         if late:
             planned.closed.append(steps.set_readonly(path=target, pointer=pointer))
         _check(draft, pointer, mount, options)

@@ -264,11 +264,42 @@ def test_every_fault_is_told_at_its_place(container: Container, source: Path) ->
     second.refused(f"{path} /0/destination", "must be below the root", "/2/options/1", "taken back")
 
 
-@pytest.mark.parametrize("text", ["{}", "[", "", '[{"destination": "/mnt", "destination": "/srv"}]'])
-def test_what_is_no_list_of_mounts_is_refused(container: Container, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "must be a JSON array"),
+        ("[", ":1:2 /: the document ends too early"),
+        ("", ":1:1 /: "),
+        (
+            '[{"destination": "/mnt",\n"destination": "/srv"}]',
+            ':2:1 /0/destination: "destination": stands twice',
+        ),
+    ],
+)
+def test_what_is_no_list_of_mounts_is_refused(container: Container, text: str, told: str) -> None:
     path = container.runtime.file("mounts")
     path.write_text(text)
-    container.runtime.call("mounts", "add", container.id, str(path)).refused("must be a JSON array")
+    container.runtime.call("mounts", "add", container.id, str(path)).refused(told)
+
+
+def test_a_destination_is_enough_to_take_a_mount_away(container: Container) -> None:
+    add(container, tmpfs("/mnt"))
+    path = listed(container, {"destination": "/mnt"})
+    container.runtime.call("mounts", "remove", container.id, path).ok()
+    assert "/mnt" not in points(container)
+    path = listed(container, {"type": "tmpfs"}, "/mnt")
+    container.runtime.call("mounts", "remove", container.id, path).refused("/0", "destination", "/1")
+
+
+def test_a_mapped_one_takes_the_ids_of_the_container(ocirun: Runtime, bundle: Bundle, source: Path) -> None:
+    container = ocirun.running(bundle.mapped(100000, 65536).writable().directory("mnt", 0o777).sleeping())
+    add(container, bind(source, "/mnt", "idmap"))
+    assert execute(container, "stat", "-c", "%u %g", "/mnt/file").ok().stdout == "0 0\n"
+
+
+def test_a_readonly_one_is_so_from_the_beginning(container: Container) -> None:
+    add(container, tmpfs("/mnt", "ro"))
+    assert "ro" in observe.mount_at(container.pid, "/mnt").options
 
 
 def test_a_container_that_is_not_there_or_has_stopped(ocirun: Runtime, bundle: Bundle) -> None:

@@ -466,7 +466,7 @@ def test_words_of_mount_8_are_taken_for_those_they_stand_for() -> None:
 # -- destinations
 
 
-@pytest.mark.parametrize("destination", ["/", "..", "/a/..", "/./", "a/../.."])
+@pytest.mark.parametrize("destination", ["..", "/a/..", "a/../.."])
 def test_the_root_cannot_be_mounted_over(destination: str) -> None:
     assert faults({"destination": destination, "type": "tmpfs"}) == ["/mounts/0/destination"]
 
