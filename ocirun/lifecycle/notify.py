@@ -13,7 +13,7 @@ import time
 
 from ocirun.errors import HostError, words_of
 from ocirun.lifecycle.process import open_pidfd
-from ocirun.lifecycle.start import start
+from ocirun.lifecycle.start import start, start_locked
 from ocirun.lifecycle.state import entries_of
 from ocirun.waiting import Wait
 
@@ -226,21 +226,58 @@ def start_until_ready(store: Store, container: str) -> Task[None]:
 
     Raises as ``start`` does.
     """
-    directory, host = store.directory(container), manager()
-    if not host or not _has_place(directory):
+    host = manager()
+    if not host or not _has_place(store.directory(container)):
         yield from start(store, container)
         return
     entries = entries_of(store, container)
     pidfd = open_pidfd(entries.pid, entries.start)
-    notifications = listen(directory, host)
+    notifications: Notifications | None = None
     try:
-        yield from start(store, container)
-        if pidfd >= 0:
+        notifications = yield from _start_heard(store, container, host)
+        if notifications is not None and pidfd >= 0:
             yield from notifications.until_ready(pidfd, entries.pid)
     finally:
-        notifications.close()
+        if notifications is not None:
+            notifications.close()
         if pidfd >= 0:
             os.close(pidfd)
+
+
+def _start_heard(store: Store, container: str, host: str) -> Task[Notifications | None]:
+    """Starts the container, and gives its bound socket, None where somebody else has bound it meanwhile.
+
+    The lock is held all the while: a start that fails takes away the socket that it has bound, and no other.
+    """
+    lock = yield from store.lock(container)
+    notifications: Notifications | None = None
+    try:
+        if _has_place(lock.path):
+            notifications = listen(lock.path, host)
+        yield from start_locked(lock)
+    except BaseException:
+        if notifications is not None:
+            notifications.close()
+            _unbind(lock.path)
+        raise
+    finally:
+        lock.close()
+    return notifications
+
+
+def _unbind(directory: str) -> None:
+    """Makes room for the socket of the next start; a container that did not start has made nothing there, and
+    one that was deleted has no such place any more."""
+    try:
+        fd = os.open(f"{directory}/{DIRECTORY}", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.unlink(_NAME, dir_fd=fd)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def _has_place(directory: str) -> bool:

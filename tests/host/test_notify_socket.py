@@ -106,6 +106,19 @@ def test_start_waits_until_it_is_ready(runtime: Runtime, bundle: Bundle, manager
     assert manager.words(2) == ["READY=1", f"MAINPID={container.pid}"]
 
 
+@pytest.mark.parametrize("runtime", ["ocirun", "runc"], indirect=True)
+def test_a_start_that_was_refused_is_not_the_last_to_tell(
+    runtime: Runtime, bundle: Bundle, manager: Manager
+) -> None:
+    """crun's waits for the paused container."""
+    container = runtime.create(telling(bundle, "READY=1"))
+    runtime.call("pause", container.id).ok()
+    assert runtime.call("start", container.id).code != 0
+    runtime.call("resume", container.id).ok()
+    container.start()
+    assert manager.words(2) == ["READY=1", f"MAINPID={container.pid}"]
+
+
 @pytest.mark.parametrize("manager", ["abstract"], indirect=True)
 def test_an_abstract_name(runtime: Runtime, bundle: Bundle, manager: Manager) -> None:
     container = runtime.detach(telling(bundle, "READY=1"))
