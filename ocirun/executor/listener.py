@@ -14,6 +14,7 @@ import time
 from ocirun.errors import HostError
 from ocirun.executor import wire
 from ocirun.executor.run import killed, next_packet, receive
+from ocirun.files import read_file
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
@@ -25,14 +26,24 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 
-#: Seconds for the agent to let init through all that it calls itself below its filter.
-_PATIENCE = 30.0
+#: Seconds between two looks at init: in one call for so long, it gets no answer.
+LOOKING = 15.0
 
 
 class Arrival:
     """The packets of a helper, less the one with the listener, for which the ``step`` is performed."""
 
-    __slots__ = ("_arrived", "_held", "_hung_up", "_index", "_observer", "_performers", "_step", "_until")
+    __slots__ = (
+        "_arrived",
+        "_held",
+        "_hung_up",
+        "_index",
+        "_observer",
+        "_performers",
+        "_slept",
+        "_step",
+        "_until",
+    )
 
     def __init__(
         self, index: int, step: Step, performers: Mapping[str, Performer], observer: Observer
@@ -44,6 +55,7 @@ class Arrival:
         self._arrived = False
         self._hung_up = False
         self._until = 0.0
+        self._slept = b""
         #: What says that init is ready, until the listener has been handed on.
         self._held: tuple[bytes, list[int]] | None = None
 
@@ -63,8 +75,11 @@ class Arrival:
             else:
                 return packet, fds
         assert execution.control is not None
-        if not (yield Wait(reads=(execution.control.fileno(),), until=self._until)):
-            raise unanswered(str(self._step.args[1]), self._step.pointer)
+        while not (yield Wait(reads=(execution.control.fileno(),), until=self._until)):
+            before, self._slept = self._slept, slept(execution.pid)
+            if self._slept and self._slept == before:
+                raise unanswered(str(self._step.args[1]), self._step.pointer)
+            self._until = time.monotonic() + LOOKING
         return (yield from next_packet(execution))
 
     def _hand_on(self, execution: Execution, listener: int) -> Task[None]:
@@ -72,7 +87,7 @@ class Arrival:
         execution.slots[str(self._step.args[0])] = listener
         self._observer.before(self._index, self._step)
         yield from self._performers[self._step.verb](self._step, execution.slots)
-        self._until = time.monotonic() + _PATIENCE
+        self._until = time.monotonic() + LOOKING
 
     def _watched(self, execution: Execution) -> Task[tuple[bytes, list[int]]]:
         """The next packet, b"" when stage is dead."""
@@ -94,11 +109,29 @@ class Arrival:
             os.close(stage)
 
 
+def slept(pid: int) -> bytes:
+    """How often a process has slept so far where it waits for the agent of its filter now, else b"".
+
+    Twice the same says that it got no answer in between; a program on a file server that is gone is not the
+    agent's fault.  The kernel names the function that sleeps in wchan (proc_pid_wchan(5)), with the filter's
+    where the compiler has put the one into the other; where it names none, who sleeps counts as waiting.
+    """
+    try:
+        told = read_file(f"/proc/{pid}/status")
+        function = read_file(f"/proc/{pid}/wchan")
+    except OSError:  # it has ended, which is told otherwise
+        return b""
+    running = told.partition(b"\nState:\t")[2][:1] == b"R"
+    if running or (b"seccomp" not in function and function not in (b"", b"0")):
+        return b""
+    return told.partition(b"\nvoluntary_ctxt_switches:\t")[2].partition(b"\n")[0]
+
+
 def unanswered(path: str, pointer: str) -> HostError:
     """The error for an agent at ``path`` that has the listener and keeps init waiting: without an end to that
     nobody else could have the lock of the container."""
     return HostError(
-        f"the seccomp agent at {path} does not answer, and its filter holds init since {_PATIENCE:.0f} s",
+        f"the seccomp agent at {path} does not answer, and its filter holds init since {LOOKING:.0f} s",
         path=path,
         pointer=pointer,
         hint="it must take the listener and answer what is asked on it (seccomp_unotify(2)); ask it about "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix as os
 
 from ocirun import SPEC_VERSION, journal, paths
-from ocirun.executor.listener import unanswered
+from ocirun.executor.listener import slept, unanswered
 from ocirun.jsontext import dumps
 from ocirun.lifecycle.console import send_descriptor
 from ocirun.lifecycle.frozen import frozen
@@ -43,13 +43,20 @@ def send_listener(
         os.close(listener)
 
 
-def check_agent(directory: str) -> None:
-    """Raises HostError where init waits for the agent of its filter, and for nothing else: a hook inside may
-    take the time that it is given.  ``directory`` is the state of a container that is being started."""
+def check_agent(directory: str, before: bytes) -> bytes:
+    """Raises HostError where init waits for the agent of its filter as it did at the look ``before``, and gives
+    this look.  A hook inside, for which init waits, may take the time that it is given.
+
+    ``directory`` is the state of a container that is being started.
+    """
     entries = journal.read(directory)
     profile = frozen(directory, entries).get("linux", {}).get("seccomp")
-    if profile and any(notifications(profile)) and not entries.has_hooks("startContainer"):
+    if not profile or not any(notifications(profile)):
+        return b""
+    now = slept(entries.pid)
+    if now and now == before:
         raise unanswered(profile.get("listenerPath", ""), LISTENER_PATH)
+    return now
 
 
 def process_state(pid: int, metadata: str, state: Mapping[str, object]) -> dict[str, object]:

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 _PROOF_LIMIT = 8192
 #: How long a process that ends may take to be dead.
 _PATIENCE = 10.0
-#: How long the agent of a filter may keep init from its program, and the lock from everybody else.
-_AGENTS_PATIENCE = 30.0
+#: Seconds between two looks whether the agent of a filter keeps init from its program, and the lock from
+#: everybody else.
+_LOOKING = 15.0
 _SIGKILL = 9
 _S_IFMT, _S_IFIFO = 0o170000, 0o010000
 
@@ -234,7 +235,8 @@ def _collect(proof: int, pidfd: int, directory: str) -> Task[bytes]:
     """
     collected = b""
     dead = False
-    until: float | None = time.monotonic() + _AGENTS_PATIENCE
+    seen = b""
+    until = time.monotonic() + _LOOKING
     while len(collected) < _PROOF_LIMIT and not _told(collected):
         try:
             chunk = os.read(proof, 4096)
@@ -242,8 +244,8 @@ def _collect(proof: int, pidfd: int, directory: str) -> Task[bytes]:
             if dead:
                 break
             if not (yield Wait(reads=(proof, pidfd), until=until)):
-                _end_unanswered(directory, pidfd)
-                until = None
+                seen = _end_unanswered(directory, pidfd, seen)
+                until = time.monotonic() + _LOOKING
             dead = is_dead(pidfd)
             continue
         if not chunk:
@@ -252,12 +254,13 @@ def _collect(proof: int, pidfd: int, directory: str) -> Task[bytes]:
     return collected
 
 
-def _end_unanswered(directory: str, pidfd: int) -> None:
-    """An agent that answers later must not start a program of which we have said that it does not run."""
+def _end_unanswered(directory: str, pidfd: int, seen: bytes) -> bytes:
+    """As check_agent; an agent that answers later must not start a program of which we have said that it does
+    not run."""
     from ocirun.lifecycle.listener import check_agent
 
     try:
-        check_agent(directory)
+        return check_agent(directory, seen)
     except HostError:
         send_signal(pidfd, _SIGKILL)
         raise

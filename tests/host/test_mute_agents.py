@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import select
+import shutil
+import signal
 import socket
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +31,6 @@ from tests.host.test_seccomp_notify import asking
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
 
     from ocirun_spec.types import Process
 
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
 #: What init has to call below its filter in any runtime, where it may still gain privileges.
 BECOMING = ("setgroups", "setresuid", "setuid", "capset")
 #: A wait with less than this to its end is for something else than the agent.
-_LONG = 20.0
+_LONG = 12.0
 
 
 @pytest.fixture
@@ -171,6 +176,101 @@ def _listening(place: Path) -> Generator[socket.socket]:
         listening.bind(str(place))
         listening.listen()
         yield listening
+
+
+class Slow:
+    """A write lease on a program: who executes it waits until it is let go of, or for 45 seconds (fcntl(2),
+    F_SETLEASE), as on a file server that is gone.  A waiter: looks of ours come at once as long as it holds,
+    and ``looks`` of them let it go."""
+
+    def __init__(self, program: Path) -> None:
+        self.looks = 5
+        self._file = program.open("r+b")
+        fcntl.fcntl(self._file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+    def __call__(self, what: Wait) -> tuple[int, ...]:
+        if what.until is None or what.until - time.monotonic() < _LONG or not self.looks:
+            return wait(what)
+        observe.eventually(_waits_for_lease, "it waits for its program")
+        self.looks -= 1
+        if not self.looks:
+            self._file.close()
+        return ()
+
+
+def _waits_for_lease() -> bool:
+    """Whether somebody whom this process has made does."""
+    for pid in observe.descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            if "lease" in Path(f"/proc/{pid}/wchan").read_text():
+                return True
+    return False
+
+
+@pytest.fixture
+def slow_program(bundle: Bundle) -> Iterator[Path]:
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # it tells the holder of a lease that somebody waits
+    program = bundle.rootfs / "bin/busybox-slow"
+    shutil.copyfile(bundle.rootfs / "bin/busybox", program)
+    program.chmod(0o755)
+    yield program
+    signal.signal(signal.SIGIO, before)
+
+
+def test_a_program_that_is_slow_to_execute_is_not_the_agents_fault(
+    bundle: Bundle, place: Path, mute: socket.socket, made: Made, slow_program: Path
+) -> None:
+    del mute
+    filtered(bundle.args("/bin/busybox-slow", "sleep", "1000"), asking(place, "munlockall"), forbidden=False)
+    container = made.create(bundle)
+    slow = Slow(slow_program)
+    made.start(container, slow)
+    assert not slow.looks
+    assert observe.words(container.pid, "cmdline") == ["/bin/busybox-slow", "sleep", "1000"]
+
+
+def test_a_program_that_is_slow_to_execute_in_a_running_container(
+    bundle: Bundle, place: Path, mute: socket.socket, made: Made, slow_program: Path
+) -> None:
+    del mute
+    filtered(bundle.sleeping(), asking(place, "munlockall"), forbidden=False)
+    container = made.create(bundle)
+    made.start(container)
+    slow = Slow(slow_program)
+    process: Process = {"args": ["/bin/busybox-slow", "true"], "cwd": "/", "user": {"uid": 0, "gid": 0}}
+    executed = drive(exec_process(made.store, container.id, process, ProcessOptions()), slow)
+    os.close(executed.pidfd)
+    assert os.waitpid(executed.pid, 0) == (executed.pid, 0)
+    assert not slow.looks
+
+
+def test_start_gives_up_after_a_hook_inside_as_well(bundle: Bundle, place: Path, made: Made) -> None:
+    """The agent lets the hook go on, and leaves the program without an answer."""
+    asked, end = threading.Event(), threading.Event()
+    numbers: list[int] = []
+
+    def decide(number: int) -> None:
+        numbers.append(number)
+        if len(numbers) == 2:
+            asked.set()
+            end.wait(60)
+
+    def hurried(what: Wait) -> tuple[int, ...]:
+        long = what.until is not None and what.until - time.monotonic() > _LONG
+        if long and asked.is_set():
+            return ()
+        return wait(Wait(what.reads, what.writes, time.monotonic() + (0.1 if long else 40)))
+
+    filtered(bundle.sleeping(), asking(place, "execve"), forbidden=False)
+    add_hook(bundle, "startContainer", ":")
+    with Agent(place, decide):
+        container = made.create(bundle)
+        try:
+            with pytest.raises(HostError, match="does not answer"):
+                made.start(container, hurried)
+        finally:
+            end.set()
+    assert made.status(container) == 128 + 9
 
 
 def test_a_hook_inside_may_take_its_time(
