@@ -134,6 +134,8 @@ class Journal:
             path = str(entry["resctrl"])
             _expect(path[:1] == "/" and ".." not in path.split("/"))
             self.resctrl.append(path)
+        elif "resctrl_refused" in entry:
+            self.resctrl = [path for path in self.resctrl if path != entry["resctrl_refused"]]
         elif "cgroup_refused" in entry:  # nothing was made: what is there was there, and stays
             self.traces = [trace for trace in self.traces if trace.undo != "remove_cgroup"]
         elif "version" in entry:

@@ -64,12 +64,13 @@ class Wanted:
         return [*(one for one in both if one[1]), *listed]
 
 
-def make(wanted: Wanted, note: Callable[[str], object]) -> None:
+def make(wanted: Wanted, note: Callable[[str], object], refused: Callable[[str], object] = str) -> None:
     """Makes the class and the group, and writes or compares the lines; a named class may be there.
 
-    ``note`` is told of each directory that goes with the container, before it is made.  Raises DriverError.
+    ``note`` is told of each directory that goes with the container, before it is made, and ``refused`` of one
+    that could not be made, so that somebody else's of that name stays.  Raises DriverError.
     """
-    made = _make_class(wanted, note)
+    made = _make_class(wanted, note, refused)
     for member, line in wanted.lines:
         if made or member.startswith("schemata"):
             _write(wanted, f"{wanted.place}/schemata", line, member)
@@ -79,7 +80,7 @@ def make(wanted: Wanted, note: Callable[[str], object]) -> None:
         group = f"{wanted.place}/mon_groups/{wanted.monitor}"
         _check_free(group, "enableMonitoring")
         note(group)
-        _mkdir(wanted, group, "enableMonitoring")
+        _mkdir(wanted, group, "enableMonitoring", refused)
 
 
 def rewrite(wanted: Wanted) -> bytes:
@@ -95,15 +96,18 @@ def rewrite(wanted: Wanted) -> bytes:
     try:
         for member, line in wanted.lines:
             _write(wanted, path, line, member)
-    except DriverError:
-        write_back(wanted, before)
+    except DriverError as error:
+        write_back(wanted, before, error)
         raise
     return before
 
 
-def write_back(wanted: Wanted, before: bytes) -> None:
-    """Makes of the class what it was; raises DriverError."""
-    _write(wanted, f"{wanted.place}/schemata", before.decode().rstrip("\n"), "")
+def write_back(wanted: Wanted, before: bytes, error: BaseException) -> None:
+    """Makes of the class what it was after ``error``, which gets a note where that is refused."""
+    try:
+        _write(wanted, f"{wanted.place}/schemata", before.decode().rstrip("\n"), "")
+    except DriverError as trouble:
+        error.add_note(f"not as before: {trouble}")
 
 
 def enter(places: Sequence[str], pid: int) -> None:
@@ -151,12 +155,12 @@ def _check_free(path: str, member: str) -> None:
         raise _refused(OSError(EEXIST, ""), "make", path, member)
 
 
-def _make_class(wanted: Wanted, note: Callable[[str], object]) -> bool:
+def _make_class(wanted: Wanted, note: Callable[[str], object], refused: Callable[[str], object]) -> bool:
     """Whether it was made: a class that the config names may be there, and then has to be as it asks for."""
     if wanted.own:
         _check_free(wanted.place, "")
         note(wanted.place)
-        _mkdir(wanted, wanted.place, "")
+        _mkdir(wanted, wanted.place, "", refused)
         return True
     if _is_there(wanted.place):
         return False
@@ -173,10 +177,11 @@ def _make_class(wanted: Wanted, note: Callable[[str], object]) -> bool:
     return True
 
 
-def _mkdir(wanted: Wanted, path: str, member: str) -> None:
+def _mkdir(wanted: Wanted, path: str, member: str, refused: Callable[[str], object] = str) -> None:
     try:
         make_directory(path)
     except OSError as error:
+        refused(path)
         raise _refused(error, "make", path, member, wanted.mount) from error
 
 

@@ -485,7 +485,12 @@ def performers_of(
         yield from ()
         from ocirun.lifecycle.resctrl_steps import perform
 
-        perform(step, execution.pid, lambda place: writer.write({"resctrl": place}))
+        perform(
+            step,
+            execution.pid,
+            lambda place: writer.write({"resctrl": place}),
+            lambda place: writer.write({"resctrl_refused": place}),
+        )
 
     return {
         "enter_resctrl": resctrl,

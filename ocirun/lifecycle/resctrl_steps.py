@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 _HERE = "/linux/intelRdt"
 
 
-def perform(step: Step, pid: int, note: Callable[[str], object] = str) -> None:
+def perform(
+    step: Step, pid: int, note: Callable[[str], object] = str, refused: Callable[[str], object] = str
+) -> None:
     """Performs make_resctrl, enter_resctrl (for ``pid``) or remove_resctrl; ``note`` is told of directories
-    that are to go with the container.  Raises DriverError."""
+    that are to go with the container, ``refused`` of those of them that are not its own.  Raises
+    DriverError."""
     if step.verb == "make_resctrl":
         mount, group, own, l3, bandwidth, schemata, monitor = step.args
         assert isinstance(schemata, tuple)
@@ -28,7 +31,7 @@ def perform(step: Step, pid: int, note: Callable[[str], object] = str) -> None:
         wanted = resctrl.Wanted(
             str(mount), str(group), str(l3), str(bandwidth), lines, str(monitor), own=bool(own)
         )
-        resctrl.make(wanted, note)
+        resctrl.make(wanted, note, refused)
     elif step.verb == "enter_resctrl":
         places = step.args[0]
         assert isinstance(places, tuple)

@@ -73,7 +73,7 @@ def _update(
     if State(container, entries).status not in (CREATED, RUNNING, PAUSED):
         raise not_running()
     where = entries.cgroup
-    if not where:
+    if not where and (wanted or not intel_rdt):
         from ocirun.lifecycle.members import without_cgroup
 
         raise without_cgroup("limit")
@@ -83,6 +83,11 @@ def _update(
         {"linux": {"resources": completed(wanted, present), "intelRdt": {**intel_rdt}}},
         name,
     )
+    if not where:
+        from ocirun.lifecycle.resctrl_steps import own_class
+
+        resctrl.rewrite(own_class(container, kept, intel_rdt))
+        return
     resources = config.get("linux", {}).get("resources", {})
     draft = Draft(config, facts.gather(), Options(container, bundle="/", state_directory="/"))
     contradictions(draft, resources, present)
@@ -102,8 +107,8 @@ def _update(
     before = resctrl.rewrite(own)
     try:
         yield from _apply(container, entries, planned, rules, draft)
-    except BaseException:
-        resctrl.write_back(own, before)
+    except BaseException as error:
+        resctrl.write_back(own, before, error)
         raise
 
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ocirun import host
+from ocirun.cgroup import resctrl
 from ocirun.errors import DriverError, HookError, OcirunError, StateError
 from ocirun.lifecycle.create import CreateOptions, create
 from ocirun.lifecycle.events import stats_event
 from ocirun.lifecycle.exec import ProcessOptions, exec_process
 from ocirun.lifecycle.store import Store
 from ocirun.lifecycle.update import update
+from ocirun.planner.draft import DISABLED
 from ocirun.waiting import drive
 from tests.host.inprocess import Made, making
 from tests.resctrl_tree import Tree
@@ -134,6 +136,30 @@ def test_a_container_does_not_take_the_class_of_another_store(
     assert (other.ids(), tree.tasks(container.id)) == ([], [container.pid])
     assert tree.schemata(container.id).startswith("L3:0=f\n")
     Path(other.root).rmdir()
+
+
+def test_one_that_loses_the_race_for_a_name_leaves_the_class_to_the_other(
+    made: Made, bundle: Bundle, tree: Tree, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither saw the class of the other when it looked."""
+    other = Store(str(scratch / "other"))
+    container = made.create(bundle.put({"l3CacheSchema": "L3:0=f"}, "linux", "intelRdt").sleeping())
+    bundle.put("/ocirun/other", "linux", "cgroupsPath")
+    monkeypatch.setattr(resctrl, "_is_there", lambda path: False)  # noqa: ARG005
+    with pytest.raises(DriverError, match="EEXIST"):
+        drive(create(other, container.id, CreateOptions(str(bundle.write().path))))
+    assert (other.ids(), tree.tasks(container.id)) == ([], [container.pid])
+    Path(other.root).rmdir()
+
+
+def test_an_update_without_a_cgroup(made: Made, bundle: Bundle, tree: Tree) -> None:
+    bundle.put({"l3CacheSchema": "L3:0=7f0"}, "linux", "intelRdt").sleeping()
+    container = made.create(bundle, cgroup_manager=DISABLED)
+    drive(update(made.store, container.id, {}, intel_rdt={"l3CacheSchema": "L3:0=f"}))
+    assert tree.schemata(container.id).startswith("L3:0=f\n")
+    with pytest.raises(StateError, match="without a cgroup"):
+        drive(update(made.store, container.id, {"pids": {"limit": 9}}, intel_rdt={"l3CacheSchema": "L3:0=1"}))
+    assert tree.schemata(container.id).startswith("L3:0=f\n")
 
 
 def test_the_numbers_of_the_class_are_in_the_event(made: Made, bundle: Bundle, tree: Tree) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ocirun.cgroup import resctrl
 from ocirun.cgroup.rdt_stats import rdt_stats
-from ocirun.cgroup.resctrl import Wanted, enter, make, parse, remove
+from ocirun.cgroup.resctrl import Wanted, enter, make, parse, remove, rewrite
 from ocirun.errors import DriverError, HostError
 from ocirun.host import mounts_of
 from ocirun.planner import plan
@@ -84,6 +86,33 @@ def test_an_own_class_that_was_there_is_somebody_elses(tree: Tree) -> None:
 
     assert (noted, tree.schemata("named"), caught.value.pointer) == ([], before, "/linux/intelRdt")
     assert "name the class that it is to share by closID" in caught.value.hint
+
+
+def test_one_that_another_store_made_at_the_same_moment_does_not_go_with_us(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked free, and was noted; the kernel says then that it is not."""
+    monkeypatch.setattr(resctrl, "_is_there", lambda path: False)  # noqa: ARG005
+    make(wanted(tree, "own", own=True), str)
+    taken_back: list[str] = []
+    with pytest.raises(DriverError, match="EEXIST"):
+        make(wanted(tree, "own", own=True), str, taken_back.append)
+    assert taken_back == [str(tree.mount / "own")]
+
+
+def test_what_cannot_be_written_back_does_not_hide_why(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(wanted(tree, "own", own=True), str)
+
+    def broken(path: str, content: bytes, flags: int = 0) -> None:
+        del path, flags
+        raise OSError(errno.ENODEV if content.startswith(b"L4") else errno.EINVAL, "broken")
+
+    monkeypatch.setattr(resctrl, "write_file", broken)
+    with pytest.raises(DriverError, match="write 'L4:0=f' to .*ENODEV") as caught:
+        rewrite(wanted(tree, "own", own=True, schemata=["L4:0=f"]))
+    (note,) = caught.value.__notes__
+    assert note.startswith("not as before: ")
+    assert "EINVAL" in note
 
 
 def test_the_numbers_are_told_as_runc_tells_them(tree: Tree) -> None:
