@@ -243,7 +243,7 @@ def failed_step(program: Program, report: Report) -> OcirunError:
     verb = step.verb if step is not None else ""
     hint = HINTS.get((verb, report.errno)) or HINTS.get(("", report.errno), "")
     if verb == "mount" and report.errno == errno.EINVAL and (owner := _owner(report.path)):
-        hint = _UNMAPPED.format(owner)
+        hint = _UNMAPPED.format(owner) if _in_user_namespace(program) else hint
     if step is not None and step.verb == "map_ids":
         from ocirun.executor import unmappable
 
@@ -267,9 +267,14 @@ _UNMAPPED = (
 
 
 def _owner(refused: str) -> str:
-    """Which id the option names that a file system has ``refused``, "" for another option."""
-    words = refused.split()
-    return next((kind for kind in ("uid", "gid") if any(word[:4] == f"{kind}=" for word in words)), "")
+    """Which id the option names that a file system has ``refused``, "" for another option, or no number."""
+    named = [word.partition("=")[::2] for word in refused.replace(":", " ").split()]
+    return next((name for name, value in named if name in ("uid", "gid") and value.isdigit()), "")
+
+
+def _in_user_namespace(program: Program) -> bool:
+    """Whether the container has a user namespace, in which some ids may have no mapping."""
+    return any(step.verb in ("become_root", "make_user_namespace") for _, step in program.records)
 
 
 def _pointer(step: Step, report: Report) -> str:

@@ -367,3 +367,26 @@ def test_a_user_namespace_tells_the_host_nothing(ocirun: Runtime, bundle: Bundle
     observe.eventually(lambda: container.output == "done\n", "it is mounted")
     assert not [one for one in observe.mounts() if one.point == str(shared / "late")]
     container.delete("--force").ok()
+
+
+_UNMAPPED = "has the user namespace of the container no such"
+
+
+@pytest.mark.parametrize("option", ["uid=foo", "gid=", "uid=4294967295"])
+def test_an_owner_that_is_none_has_nothing_to_do_with_a_user_namespace(
+    ocirun: Runtime, bundle: Bundle, option: str
+) -> None:
+    bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", option)
+    attempt = ocirun.attempt(bundle.args("true"))
+    attempt.refused("/mounts/", option)
+    assert _UNMAPPED not in attempt.stderr
+
+
+@pytest.mark.parametrize(("option", "told"), [("uid=foo", False), ("uid=70000", True), ("gid=70000", True)])
+def test_only_an_owner_who_is_a_number_may_lack_a_mapping(
+    ocirun: Runtime, bundle: Bundle, option: str, told: bool
+) -> None:
+    bundle.directory("mnt").mount("/mnt", "tmpfs", "tmpfs", option).mapped(100000, 65536)
+    attempt = ocirun.attempt(bundle.args("true"))
+    attempt.refused("/mounts/", option)
+    assert (_UNMAPPED in attempt.stderr) is told
