@@ -44,8 +44,8 @@ def send_listener(
 
 
 def check_agent(directory: str, before: bytes) -> bytes:
-    """Raises HostError where init waits for the agent of its filter as it did at the look ``before``, and gives
-    this look.  A hook inside, for which init waits, may take the time that it is given.
+    """Raises HostError where init waits for the agent of its filter as it did at the look ``before``, and
+    gives this look.  A hook inside, for which init waits, may take the time that it is given.
 
     ``directory`` is the state of a container that is being started.
     """

@@ -88,11 +88,15 @@ def test_an_own_class_that_was_there_is_somebody_elses(tree: Tree) -> None:
     assert "name the class that it is to share by closID" in caught.value.hint
 
 
+def _seen_by_nobody(_: str) -> bool:
+    return False
+
+
 def test_one_that_another_store_made_at_the_same_moment_does_not_go_with_us(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looked free, and was noted; the kernel says then that it is not."""
-    monkeypatch.setattr(resctrl, "_is_there", lambda path: False)  # noqa: ARG005
+    monkeypatch.setattr(resctrl, "_is_there", _seen_by_nobody)
     make(wanted(tree, "own", own=True), str)
     taken_back: list[str] = []
     with pytest.raises(DriverError, match="EEXIST"):
@@ -108,7 +112,7 @@ def test_what_cannot_be_written_back_does_not_hide_why(tree: Tree, monkeypatch: 
         raise OSError(errno.ENODEV if content.startswith(b"L4") else errno.EINVAL, "broken")
 
     monkeypatch.setattr(resctrl, "write_file", broken)
-    with pytest.raises(DriverError, match="write 'L4:0=f' to .*ENODEV") as caught:
+    with pytest.raises(DriverError, match=r"write 'L4:0=f' to .*ENODEV") as caught:
         rewrite(wanted(tree, "own", own=True, schemata=["L4:0=f"]))
     (note,) = caught.value.__notes__
     assert note.startswith("not as before: ")
