@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from ocirun import paths
 from ocirun.errors import HostError, words_of
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from ocirun_spec.types import Config
 
-_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -24,7 +25,7 @@ def resolver(root: str) -> Callable[[str], str]:
     is where it leads nowhere."""
 
     def resolve(path: str) -> str:
-        directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = _open_root(root)
         try:
             walk = Walk(directory, path, Identity())
         finally:
@@ -43,46 +44,61 @@ def make_places(rootfs: str, config: Config, bundle: str) -> None:
 
     Raises HostError.
     """
-    resolve = resolver(rootfs)
     covered: list[str] = []
-    for mount in config.get("mounts", ()):
-        place = clean(mount["destination"])
-        if not any(place.startswith(f"{above}/") for above in covered):
-            source = paths.join(bundle, mount.get("source", ""))
-            above = resolve(paths.dirname(place))
-            _make(rootfs, above, paths.basename(place), directory=not is_bind(mount) or os.path.isdir(source))
-        covered.append(place)
-
-
-def _make(rootfs: str, above: str, last: str, *, directory: bool) -> None:
-    """Makes what is missing of ``above`` and ``last`` in it, unless something is there.
-
-    Every name is opened below the one before and no link is followed: one that was put there meanwhile leads
-    nobody out of the root.
-    """
-    opened = [os.open(rootfs, _PLACE)]
+    directory = _open_root(rootfs)
     try:
-        for name in filter(None, above.split("/")):
-            _unless_there(lambda: os.mkdir(name, 0o755, dir_fd=opened[-1]))  # noqa: B023 - called at once
-            opened.append(os.open(name, _PLACE, dir_fd=opened[-1]))
-        if directory:
-            _unless_there(lambda: os.mkdir(last, 0o755, dir_fd=opened[-1]))
-        else:
-            _unless_there(lambda: os.close(os.open(last, _NEW_FILE, 0o644, dir_fd=opened[-1])))
-    except OSError as error:
-        raise HostError(
-            f"make the mount point {above}/{last} in {rootfs}: {words_of(error.errno or 0)}",
-            errno=error.errno or 0,
-            path=rootfs,
-            pointer="/mounts",
-        ) from error
+        for number, mount in enumerate(config.get("mounts", ())):
+            place = clean(mount["destination"])
+            if not any(place.startswith(f"{above}/") for above in covered):
+                source = paths.join(bundle, mount.get("source", ""))
+                walk = _Making(directory, place, directory=not is_bind(mount) or os.path.isdir(source))
+                walk.close()
+                if walk.errno:
+                    raise _refused(f"make the mount point {place} in", rootfs, walk.errno, number)
+            covered.append(place)
     finally:
-        for fd in opened:
-            os.close(fd)
+        os.close(directory)
 
 
-def _unless_there(make: Callable[[], None]) -> None:
+class _Making(Walk):
+    """A walk that makes what is missing, also what a link leads to: a ``directory`` at its end, or a file.
+
+    ``..`` goes back to where it came from, and never above the root: the path alone would not tell where
+    that is.
+    """
+
+    __slots__ = ("_directory", "_pending")
+
+    def __init__(self, root: int, path: str, *, directory: bool) -> None:
+        self._directory = directory
+        super().__init__(root, path, Identity())
+
+    def _follow(self, pending: list[str]) -> None:
+        self._pending = pending
+        super()._follow(pending)
+
+    def _enter(self, name: str) -> str | None:
+        above = self._stack[-1]
+        is_last = all(one in ("", ".") for one in self._pending)
+        with suppress(FileExistsError):  # of whatever kind: a link is followed
+            if is_last and not self._directory:
+                os.close(os.open(name, _NEW_FILE, 0o644, dir_fd=above))
+            else:
+                os.mkdir(name, 0o755, dir_fd=above)
+        return super()._enter(name)
+
+
+def _open_root(path: str) -> int:
     try:
-        make()
-    except FileExistsError:
-        return
+        return os.open(path, _PLACE)
+    except OSError as error:
+        raise _refused("open the root file system", path, error.errno or 0) from error
+
+
+def _refused(doing: str, path: str, number: int, mount: int | None = None) -> HostError:
+    return HostError(
+        f"{doing} {path}: {words_of(number)}",
+        errno=number,
+        path=path,
+        pointer="/root/path" if mount is None else f"/mounts/{mount}/destination",
+    )
