@@ -15,7 +15,9 @@ from ocirun.criu import failure, mounts, requests, service
 from ocirun.errors import HostError, StateError, words_of
 from ocirun.files import read_file, write_whole
 from ocirun.jsontext import dumps
+from ocirun.lifecycle import notify
 from ocirun.lifecycle.frozen import frozen
+from ocirun.lifecycle.images import DESCRIPTORS, Images
 from ocirun.lifecycle.resolve import resolver
 from ocirun.lifecycle.state import PAUSED, RUNNING, State
 from ocirun.lifecycle.undo import despite, ignore, undo
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 LOG = "dump.log"
-DESCRIPTORS = "descriptors.json"
 #: The majors of terminals: those of the caller, and pseudo ones (devices.txt of the kernel).
 _TERMINALS = (4, 5, *range(136, 144))
 
@@ -43,15 +44,12 @@ def checkpoint(
     container: str,
     wanted: requests.Dump,
     warn: Callable[[Fault], None] = ignore,
-    *,
-    keep: bool = False,
 ) -> Task[None]:
     """Writes the processes of a running or paused container into ``wanted.images``.
 
-    Unless they are to be left running the container has ended then, and is deleted as with runc and crun,
-    but for the one that is to be kept for its owner's delete.
-    Raises HostError where criu is missing or fails (the container goes on as before, and no image is left),
-    StateError for a container that does not run.
+    Unless they are to be left running the container has ended then, and is deleted as with runc and crun.
+    Raises HostError where criu is missing or fails (the container goes on as before, and the images are those
+    that were there), StateError for a container that does not run.
     """
     check_root("checkpoint")
     program = service.find()
@@ -59,8 +57,9 @@ def checkpoint(
     try:
         entries = journal.read(lock.path)
         _check_status(State(container, entries).status)
+        _check_notify(lock.path, entries.pid)
         yield from _dump(lock, entries, wanted, program)
-        if not (wanted.leave_running or wanted.pre_dump or keep):
+        if not (wanted.leave_running or wanted.pre_dump):
             yield from undo(lock, warn=warn)
     finally:
         lock.close()
@@ -81,32 +80,62 @@ def _check_status(status: str) -> None:
         )
 
 
+def _check_notify(directory: str, pid: int) -> None:
+    """Raises HostError where the socket for sd_notify(3) is mounted: it belongs to this container alone."""
+    if not os.path.isdir(f"{directory}/{notify.DIRECTORY}"):
+        return
+    present = mounts.rows(read_file(f"/proc/{pid}/mountinfo").decode("utf-8", "surrogateescape"))
+    if any(row.point == notify.INSIDE for row in present):
+        raise HostError(
+            f"a container that was given NOTIFY_SOCKET cannot be checkpointed: {notify.INSIDE} is the host's",
+            hint="create it without NOTIFY_SOCKET",
+            code="criu",
+        )
+
+
 def _dump(lock: Lock, entries: Journal, wanted: requests.Dump, program: str) -> Task[None]:
     config = frozen(lock.path, entries)
     images = service.directory(wanted.images, make=True)
-    work = before = None
+    work = None
+    kept = Images(images)
     try:
         work = service.directory(wanted.work, make=True)
         _check_parent(images, wanted)
-        before = {*os.listdir(images)}
-        # memory alone is written without a look at what surrounds it
-        outside, files = ([], []) if wanted.pre_dump else _outside(entries, config, images)
-        fields = [
-            *requests.common(wanted, config, images, work, LOG),
-            *requests.left_out(config, _inodes(entries.pid)),
-            *requests.dump(wanted, entries.pid, str(entries.head["rootfs"]), entries.cgroup, outside),
-            *files,
-        ]
-        _remove(work, LOG)
-        yield from _converse(entries, wanted, fields, program)
-    except BaseException:
-        if before is not None:
-            _forget(images, before)
-        raise
+        _make_room(kept, wanted.images)
+        try:
+            yield from _ask(entries, config, wanted, program, images, work)
+        except BaseException:
+            kept.put_back()
+            raise
+        kept.forget_earlier()
     finally:
         os.close(images)
         if work is not None:
             os.close(work)
+
+
+def _make_room(kept: Images, path: str) -> None:
+    try:
+        kept.set_aside()
+    except OSError as error:
+        raise HostError(
+            f"write to {path}: {words_of(error.errno or 0)}", errno=error.errno or 0, path=path, code="criu"
+        ) from error
+
+
+def _ask(
+    entries: Journal, config: Config, wanted: requests.Dump, program: str, images: int, work: int
+) -> Task[None]:
+    # memory alone is written without a look at what surrounds it
+    outside, files = ([], []) if wanted.pre_dump else _outside(entries, config, images)
+    fields = [
+        *requests.common(wanted, config, images, work, LOG),
+        *requests.left_out(config, _inodes(entries.pid)),
+        *requests.dump(wanted, entries.pid, str(entries.head["rootfs"]), entries.cgroup, outside),
+        *files,
+    ]
+    _remove(work, LOG)
+    yield from _converse(entries, wanted, fields, program)
 
 
 def _outside(entries: Journal, config: Config, images: int) -> tuple[list[tuple[str, str]], list[Field]]:
@@ -204,13 +233,6 @@ def _thaw(where: str) -> None:
     except OSError as error:
         if not is_gone(error):
             raise
-
-
-def _forget(images: int, before: set[str]) -> None:
-    """Removes the images of a checkpoint that failed: half of one could be taken for a whole one."""
-    for name in {*os.listdir(images)} - before:
-        if name.endswith(".img") or name in (DESCRIPTORS, "parent"):
-            _remove(images, name)
 
 
 def _remove(directory: int, name: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 #: The directory in the state of the container, the one in the container, and the socket in both.
-DIRECTORY, _INSIDE, _NAME = "notify", "/run/notify", "notify.sock"
+DIRECTORY, INSIDE, _NAME = "notify", "/run/notify", "notify.sock"
 #: What a container may say (sd_notify(3)).
 ALLOWED = frozenset(
     b"READY STATUS ERRNO STOPPING RELOADING MONOTONIC_USEC WATCHDOG EXTEND_TIMEOUT_USEC".split()
@@ -53,7 +53,7 @@ def with_socket(config: Config, directory: str) -> Config:
     joint["mounts"] = [
         *config.get("mounts", []),
         {
-            "destination": _INSIDE,
+            "destination": INSIDE,
             "type": "bind",
             "source": f"{directory}/{DIRECTORY}",
             "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
@@ -62,7 +62,7 @@ def with_socket(config: Config, directory: str) -> Config:
     if "process" in config:
         process = config["process"].copy()
         others = [one for one in process.get("env", []) if not one.startswith("NOTIFY_SOCKET=")]
-        process["env"] = [*others, f"NOTIFY_SOCKET={_INSIDE}/{_NAME}"]
+        process["env"] = [*others, f"NOTIFY_SOCKET={INSIDE}/{_NAME}"]
         joint["process"] = process
     return joint
 
