@@ -38,7 +38,7 @@ def with_root(rootfs: str, place: str, then: Callable[[], T]) -> T:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    here, root = (os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (".", "/"))
     try:
         _check(libc.unshare(_CLONE_NEWNS), "unshare the mount namespace")
         try:
@@ -48,10 +48,13 @@ def with_root(rootfs: str, place: str, then: Callable[[], T]) -> T:
             return then()
         finally:
             _check(libc.setns(home, _CLONE_NEWNS), "go back into the mount namespace")
-            os.fchdir(here)  # setns(2) has set it to the root
+            # setns(2) has set both to the root of the namespace
+            os.fchdir(root)
+            os.chroot(".")
+            os.fchdir(here)
     finally:
-        os.close(home)
-        os.close(here)
+        for fd in (home, here, root):
+            os.close(fd)
 
 
 def in_network_of(pid: int, then: Callable[[], None]) -> None:

@@ -1,0 +1,32 @@
+"""A moment in a mount namespace of our own leaves this process where it was, also one in a chroot(2)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import ocirun
+
+#: Modules come first: in the new root there are none.
+_PROGRAM = """
+import ctypes, os, sys
+sys.path.insert(0, sys.argv[2])
+from ocirun.lifecycle.privately import with_root
+ctypes.CDLL(None)
+os.chroot(sys.argv[1])
+os.chdir("/work")
+print(with_root("/tree", "/place", lambda: os.listdir("/place")))
+print(sorted(os.listdir("/")), os.getcwd(), os.listdir("/place"))
+"""
+
+
+def test_the_root_and_the_working_directory_stay(scratch: Path) -> None:
+    root = scratch / "root"
+    for name in ("proc", "work", "place", "tree/inside"):
+        (root / name).mkdir(parents=True)
+    mount = 'mount --bind "$1" "$1" && mount --rbind /proc "$1/proc" && exec "$2" -c "$3" "$1" "$4"'
+    arguments = (root, sys.executable, _PROGRAM, Path(ocirun.__file__).parents[1])
+    command = ["unshare", "--mount", "sh", "-c", mount, "sh", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['inside']", "['place', 'proc', 'tree', 'work'] /work []"]
