@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ocirun.cli.commands_checkpoint import directories, take_common
+from ocirun.cli.commands_create import notify_socket
 from ocirun.cli.signals import ENDING, FORWARDED, Inbox
 from ocirun.cli.where import bundle_of, manager_of, store_of
 from ocirun.criu.requests import Restore
+from ocirun.errors import Fault
 from ocirun.lifecycle.create import CreateOptions
 from ocirun.lifecycle.restore import restore_and_accompany
 from ocirun.waiting import drive
@@ -24,6 +26,9 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
     wanted.lsm_profile = invocation.text("lsm-profile")
     wanted.lsm_mount_context = invocation.text("lsm-mount-context")
     detach = invocation.switch("detach")
+    if notify_socket():
+        rule = "NOTIFY_SOCKET is not passed on: a restored container has no socket for it"
+        reporter.warn(Fault("/process/env", rule))
     options = CreateOptions(
         bundle_of(invocation),
         console_socket=invocation.text("console-socket"),

@@ -17,6 +17,7 @@ _HINTS = {
     "iptables-restore": "install iptables, or give --network-lock nftables",
     "consider using --": "the text names the flag, which checkpoint and restore have as well",
     "has bad size": "a file must be as it was, also one that is standard input or output; a pipe need not",
+    "doesn't have a proper root mount": "it is of the host, and in no config: `mounts remove` takes it away",
     "Can't dump ghost file": "a file that was deleted is too big: ghost-limit in criu's configuration",
 }
 

@@ -21,7 +21,7 @@ from ocirun.files import read_file, write_file
 from ocirun.jsontext import loads
 from ocirun.lifecycle.accompany import accompany
 from ocirun.lifecycle.caller import check_terminal
-from ocirun.lifecycle.checkpoint import DESCRIPTORS, check_root
+from ocirun.lifecycle.checkpoint import check_root
 from ocirun.lifecycle.console import Proxy, send_console, send_pidfd
 from ocirun.lifecycle.create import (
     Container,
@@ -36,6 +36,7 @@ from ocirun.lifecycle.create import (
 from ocirun.lifecycle.delete import delete
 from ocirun.lifecycle.frozen import freeze
 from ocirun.lifecycle.hooks import run_hooks, state_for
+from ocirun.lifecycle.images import DESCRIPTORS
 from ocirun.lifecycle.pidfile import write_pid_file
 from ocirun.lifecycle.privately import in_network_of, set_loopback_up, with_root
 from ocirun.lifecycle.record import Recorder, head
@@ -44,6 +45,7 @@ from ocirun.lifecycle.store import state_io
 from ocirun.lifecycle.undo import despite
 from ocirun.plan.compile import compile_plan
 from ocirun.planner.draft import SYSTEMD
+from ocirun.planner.ownership import DELEGATE
 from ocirun.planner.restoring import plan_restore
 
 TYPE_CHECKING = False
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from ocirun.lifecycle.accompany import Signals
     from ocirun.lifecycle.create import CreateOptions
     from ocirun.lifecycle.store import Lock, Store
-    from ocirun.plan.model import Plan
+    from ocirun.plan.model import Plan, Step
     from ocirun.waiting import Task
 
 LOG = "restore.log"
@@ -100,11 +102,11 @@ def _restore(
         console_socket=options.console_socket,
         foreground=options.foreground,
     )
-    if document.config.get("linux", {}).get("netDevices"):
-        raise _network_devices(document)
+    _check(document)
     restoration = _Restoration(document, options, wanted)
     try:
         planned = plan_of(document, container, store, options, systemd)
+        _check_cgroup(planned)
         for fault in (*document.warnings, *planned.warnings):
             document.locate(fault)
             options.warn(fault)
@@ -125,11 +127,34 @@ def _restore(
         restoration.close()
 
 
-def _network_devices(document: Document) -> ConfigError:
-    rule = "cannot be restored: a checkpoint has no networks in it"
-    error = ConfigError([Fault("/linux/netDevices", rule)], code="config-unsupported")
-    document.locate(error)
-    return error
+def _check(document: Document) -> None:
+    """Raises ConfigError for what a container has only when it is created."""
+    faults: list[Fault] = []
+    if document.config.get("linux", {}).get("netDevices"):
+        faults.append(Fault("/linux/netDevices", "cannot be restored: a checkpoint has no networks in it"))
+    if DELEGATE in document.config.get("annotations", {}):
+        rule = "cannot be restored: criu puts all processes into one cgroup"
+        faults.append(Fault(f"/annotations/{DELEGATE}", rule))
+    if faults:
+        error = ConfigError(faults, code="config-unsupported")
+        document.locate(error)
+        raise error
+
+
+def _check_cgroup(planned: Plan) -> None:
+    """Raises HostError for a container without a cgroup: what criu has made so far ends with that alone."""
+    if planned.without_cgroup:
+        raise HostError(
+            "a container without a cgroup cannot be restored: what a failed one leaves could not be found",
+            hint="choose another --cgroup-manager",
+        )
+
+
+def _failed(doing: str, error: OSError) -> HostError:
+    """What went wrong beside criu."""
+    return HostError(
+        f"{doing}: {words_of(error.errno or 0)}", operation=doing, errno=error.errno or 0, code="criu"
+    )
 
 
 class _Restoration:
@@ -182,7 +207,7 @@ class _Restoration:
 
             def notified(name: str, pid: int, fds: list[int]) -> Task[None]:
                 if pid and not self._execution.pid:
-                    self._execution.pid, self._execution.pidfd = pid, os.pidfd_open(pid)
+                    self._execution.pid, self._execution.pidfd = pid, _open_process(pid)
                     recorder.born(pid)
                 if name == "setup-namespaces":
                     self._set_loopback_up()
@@ -196,6 +221,7 @@ class _Restoration:
             yield from self._tell(writer)
         except BaseException as error:
             yield from self._give_up(error, first)
+            self._execution.close()  # the terminal, too: nobody will get it
             raise
         finally:
             writer.close()
@@ -208,6 +234,7 @@ class _Restoration:
         found = performers_of(self._options, writer, self._execution, directory)
         in_cgroup = in_cgroup_performer(self._execution, self._before, self._options.warn)
         found.update(set_cgroup=in_cgroup, own_cgroup=in_cgroup, limit_processes=in_cgroup)
+        found["enter_resctrl"] = self._enter_class
         if systemd is not None:
             from ocirun.lifecycle.systemd import scope_performer
 
@@ -244,7 +271,19 @@ class _Restoration:
         self._execution.stage = 0  # it is not the executor's to reap
         if cgroup:
             assert self._criu is not None
-            write_file(f"{cgroup}/cgroup.procs", str(self._criu.pid).encode())
+            try:
+                write_file(f"{cgroup}/cgroup.procs", str(self._criu.pid).encode())
+            except OSError as error:
+                raise _failed(f"put criu into {cgroup}", error) from error
+
+    def _enter_class(self, step: Step, slots: dict[str, int]) -> Task[None]:
+        """Has criu in it, from which all threads come: afterwards only one would be moved (resctrl.rst)."""
+        del slots
+        yield from ()
+        from ocirun.lifecycle.resctrl_steps import perform
+
+        assert self._criu is not None
+        perform(step, self._criu.pid)
 
     def _fill(self, root: str, notified: service.Notified) -> Task[None]:
         """Has criu restore all processes below ``root``."""
@@ -332,9 +371,19 @@ def _open_namespace(path: str) -> int:
         ) from error
 
 
+def _open_process(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise _failed(f"look at process {pid}, the restored init", error) from error
+
+
 def _cgroups(pid: int) -> list[tuple[str, str]]:
     """The controllers and the cgroups of a process: where criu is, there the container is to be."""
-    lines = read_file(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").split("\n")
+    try:
+        lines = read_file(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").split("\n")
+    except OSError as error:
+        raise _failed("find the cgroup of criu", error) from error
     found = [line.split(":", 2) for line in lines if line]
     return [(controllers, path) for _, controllers, path in found]
 

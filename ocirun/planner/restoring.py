@@ -1,6 +1,7 @@
 """The plan of a restore: what create makes around a container, which criu then fills.
 
-Before criu comes the cgroup, in which it is put so that all it makes is in there as well; the limits, the
+Before criu comes the cgroup, in which it is put so that all it makes is in there as well, and so with the
+class of resctrl; the limits, the
 owner and the rules of devices come when it is done, and before the program goes on: they are for the
 container, and not for criu.
 """
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from ocirun_spec.types import Config
 
 #: What there must be for criu.
-_BEFORE = ("vacate_cgroup", "make_cgroup", "make_scope", "make_resctrl")
-_AFTER = ("set_cgroup", "own_cgroup", "limit_processes", "enter_resctrl", "open_cgroup", "allow_devices")
+_BEFORE = ("vacate_cgroup", "make_cgroup", "make_scope", "make_resctrl", "enter_resctrl")
+_AFTER = ("set_cgroup", "own_cgroup", "limit_processes", "open_cgroup", "allow_devices")
 
 
 def plan_restore(created: Plan) -> tuple[Plan, Plan]:

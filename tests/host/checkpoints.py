@@ -84,7 +84,7 @@ def state(container: Container) -> dict[str, object]:
 def stand_in(runtime: Runtime, script: str) -> None:
     """Puts a script of the shell in the place of criu, for this runtime."""
     directory = runtime.scratch / "criu-stand-in"
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     (directory / "criu").write_text(f"#!/bin/sh\n{script}\n")
     (directory / "criu").chmod(0o755)
     runtime.environment["PATH"] = f"{directory}:{runtime.environment['PATH']}"

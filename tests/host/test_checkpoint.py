@@ -5,6 +5,7 @@ criu has to be installed, and needs a stock kernel: the full guest of tests/vm h
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -411,6 +412,22 @@ def test_why_criu_has_failed_is_told(ocirun: Runtime, bundle: Bundle, images: Pa
     assert "Can't lookup mount" in log.read_text()
     assert [*images.iterdir()] == []
     assert checkpoints.state(container)["status"] == "running"
+    counts_on(bundle)
+
+
+def test_a_mount_that_was_added_is_named(
+    ocirun: Runtime, bundle: Bundle, images: Path, scratch: Path
+) -> None:
+    (scratch / "data").mkdir()
+    (scratch / "added").write_text(
+        json.dumps([{"destination": "/mnt", "source": str(scratch / "data"), "options": ["bind"]}])
+    )
+    container = counting(ocirun, bundle.directory("mnt"))
+    ocirun.call("mounts", "add", container.id, str(scratch / "added")).ok()
+    take(container, images).refused("./mnt doesn't have a proper root mount", "`mounts remove` takes it away")
+    ocirun.call("mounts", "remove", container.id, str(scratch / "added")).ok()
+    take(container, images).ok()
+    restore(ocirun, bundle, images, container.id)
     counts_on(bundle)
 
 

@@ -11,14 +11,17 @@ import pytest
 
 from ocirun import host
 from ocirun.cgroup import resctrl
-from ocirun.errors import DriverError, HookError, OcirunError, StateError
+from ocirun.criu.requests import Restore
+from ocirun.errors import DriverError, HookError, HostError, OcirunError, StateError
 from ocirun.lifecycle.create import CreateOptions, create
 from ocirun.lifecycle.events import stats_event
 from ocirun.lifecycle.exec import ProcessOptions, exec_process
+from ocirun.lifecycle.restore import restore
 from ocirun.lifecycle.store import Store
 from ocirun.lifecycle.update import update
 from ocirun.planner.draft import DISABLED
 from ocirun.waiting import drive
+from tests.host import checkpoints
 from tests.host.inprocess import Made, making
 from tests.resctrl_tree import Tree
 
@@ -186,3 +189,24 @@ def test_without_resctrl_it_is_an_error(ocirun: Runtime, bundle: Bundle) -> None
         "/linux/intelRdt]",
         "(mount -t resctrl resctrl /sys/fs/resctrl, on a CPU that has it",
     )
+
+
+def test_criu_is_in_the_class_before_it_restores_a_thread(
+    ocirun: Runtime, scratch: Path, bundle: Bundle, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel moves one thread at a time, and gives a new one the class of who made it (resctrl.rst)."""
+    images, told = scratch / "images", scratch / "told"
+    images.mkdir()
+    (images / "descriptors.json").write_text("[]")
+    tasks = tree.mount / "fast/tasks"
+    checkpoints.stand_in(ocirun, f"head -c 1 <&3 >/dev/null; echo $$ > {told}; cat {tasks} >> {told}; exit 1")
+    monkeypatch.setenv("PATH", ocirun.environment["PATH"])
+    bundle.put({"closID": "fast", "memBwSchema": "MB:0=90"}, "linux", "intelRdt").sleeping().write()
+    with pytest.raises(HostError, match="criu cannot restore"):
+        drive(
+            restore(
+                Store(str(ocirun.root)), "oh-class", CreateOptions(str(bundle.path)), Restore(str(images))
+            )
+        )
+    criu, inside = told.read_text().split()
+    assert criu == inside
