@@ -204,13 +204,13 @@ def _write_descriptors(images: int, told: list[str]) -> None:
 
 
 def _converse(entries: Journal, wanted: requests.Dump, fields: list[Field], program: str) -> Task[None]:
+    was_paused = State(str(entries.head["id"]), entries).status == PAUSED
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
         criu = service.Service(program, (null, null, null), session=wanted.shell_job)
     finally:
         os.close(null)
     kind = requests.PRE_DUMP if wanted.pre_dump else requests.DUMP
-    was_paused = State(str(entries.head["id"]), entries).status == PAUSED
     try:
         answer = yield from criu.ask(requests.request(kind, fields), _go_on)
         failure.judge("checkpoint", f"{wanted.work}/{LOG}", answer)
