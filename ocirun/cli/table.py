@@ -400,8 +400,9 @@ COMMANDS: tuple[Command, ...] = (
         "ACTION is `add` or `remove`. FILE, - for standard input, holds an array like `mounts` of a config."
         " All of it is added or nothing: what was mounted before one that fails is taken away again. `remove`"
         " looks at the destinations alone, from the last to the first; what is mounted there goes at once for"
-        " all who look it up, and for good when nobody uses it any more. Ordinary users cannot add bind"
-        " mounts.",
+        " all who look it up, and for good when nobody uses it any more. It follows no symbolic link, and"
+        " leaves what masks a path or makes it read-only, and what that is mounted on. Ordinary users cannot"
+        " add bind mounts.",
         needs=("ACTION", *_ID, "FILE"),
     ),
     Command(

@@ -66,3 +66,22 @@ def test_what_a_link_led_elsewhere_is_taken_back(
     result.refused("#/3", "check after mounting" if mounted else "ENOENT")
     assert "note:" not in result.stderr
     assert points(container) == before
+
+
+def test_what_was_copied_as_a_link_is_not_looked_for_in_the_end(
+    container: Container, source: Path, scratch: Path
+) -> None:
+    """The link stays, as mount points do; what was mounted where it leads does, too."""
+    add(container, tmpfs("/srv"))
+    (scratch / "link").symlink_to("/srv")
+    before = points(container)
+    copied, mounted = (
+        bind(scratch / "link", "/mnt/copy", "copy-symlink"),
+        bind(source, "/mnt/b", "copy-symlink"),
+    )
+    path = listed(container, copied, mounted, tmpfs("/mnt/c", "no-such-option"))
+    result = container.runtime.call("mounts", "add", container.id, path)
+    result.refused("no-such-option", "#/2")
+    assert "note:" not in result.stderr
+    assert points(container) == before
+    assert os.readlink(observe.inside(container.pid, "/mnt/copy")) == "/srv"
