@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         why = deviation(name, runtime)
         if why:
             item.add_marker(pytest.mark.xfail(reason=f"{runtime}: {why}", strict=True))
-        if runtime in ("runc", "crun"):  # an oracle: a race of its own tells nothing of ours
+        if runtime in ("runc", "cli"):  # the shim is runc's: a race of its own tells nothing of ours
             item.add_marker(pytest.mark.flaky(reruns=2))
         why = race(name, runtime)
         if why:

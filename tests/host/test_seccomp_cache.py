@@ -106,10 +106,10 @@ def test_the_cache_is_no_container_and_no_plan_writes_to_it(ocirun: Runtime, bun
     bundle.args("true").put(denying("munlockall"), "linux", "seccomp").write()
     told = ocirun.call("plan", "--bundle", str(bundle.path)).ok().stdout
     assert "load_seccomp" in told
-    assert "1 rules, compiled " in told
+    assert "1 rule, compiled " in told
     assert not (ocirun.root / ".seccomp").exists()
     ocirun.run(bundle).ok()
-    assert "1 rules, cached " in ocirun.call("plan", "--bundle", str(bundle.path)).ok().stdout
+    assert "1 rule, cached " in ocirun.call("plan", "--bundle", str(bundle.path)).ok().stdout
     assert ocirun.call("list", "--quiet").ok().stdout == ""
 
 
