@@ -46,10 +46,13 @@ def inverse(entries: Journal, directory: str) -> list[Step]:
         if entries.cgroups_made:  # one that was there before stays (runtime.md#delete)
             above = _above(where, max(parents, entries.cgroups_made - 1))
             found.append(steps.remove_cgroup(path=where, parents=above, pointer="", why=LIFECYCLE))
-    found += [
+    return found + _of_resctrl(entries)
+
+
+def _of_resctrl(entries: Journal) -> list[Step]:
+    return [
         steps.remove_resctrl(place=place, pointer="", why=LIFECYCLE) for place in reversed(entries.resctrl)
     ]
-    return found
 
 
 def _above(where: str, count: int) -> list[str]:
@@ -168,6 +171,8 @@ def _remove_spared(entries: Journal, directory: str) -> None:
 def _half_made(entries: Journal) -> Task[None]:
     for where, parents in _cgroups(entries):
         remove_if_empty(where, parents)
+    for step in _of_resctrl(entries):  # made before the cgroup, which there may not even be
+        yield from _remove_resctrl(step, {})
     if entries.scope is not None:
         from ocirun.lifecycle.systemd import forget
 

@@ -141,6 +141,13 @@ def test_a_container_does_not_take_the_class_of_another_store(
     Path(other.root).rmdir()
 
 
+def test_a_class_goes_with_a_container_that_has_no_cgroup(made: Made, bundle: Bundle, tree: Tree) -> None:
+    container = made.create(bundle.put({}, "linux", "intelRdt").sleeping(), cgroup_manager=DISABLED)
+    assert tree.classes() == {container.id}
+    made.delete(container)
+    assert tree.classes() == set()
+
+
 def _seen_by_nobody(_: str) -> bool:
     return False
 
