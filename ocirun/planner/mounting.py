@@ -11,7 +11,6 @@ from ocirun.plan.model import DEFAULT, LIFECYCLE, Plan
 from ocirun.planner import exec as entering
 from ocirun.planner import joining, lifecycle, mounts, procfs
 from ocirun.planner.draft import Draft
-from ocirun.planner.mount_options import MountOptions
 from ocirun.planner.namespaces import index_of
 
 TYPE_CHECKING = False
@@ -36,9 +35,6 @@ def plan_adding(config: Config, host: Host, options: ExecOptions) -> Plan:
     draft = Draft(config, host, options)
     entering.complete(draft, options)
     planned = mounts.plan(draft, running=True)
-    for number, mount in enumerate(config.get("mounts", ())):
-        if mounts.is_over_root(mount, MountOptions(mount.get("options", ()))):  # somebody stands in it
-            mounts.check_destination(draft, f"/mounts/{number}/destination", mount["destination"])
     _check(draft)
     opened = joining.locked(draft, [*planned.filesystems, *planned.opened])
     return _settled(draft, [*_enter(draft, options, opened, planned), *planned.made])

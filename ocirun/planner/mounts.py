@@ -87,10 +87,12 @@ def plan(draft: Draft, *, running: bool = False) -> Mounts:
     for number, (mount, options) in enumerate(listed):
         pointer, target = f"/mounts/{number}", clean(mount["destination"])
         mapped = is_mapped(mount, options)
-        over = is_over_root(mount, options)
+        over = _is_over_root(mount, options)
         late = not mapped and last[target] == number and not running and _is_late_readonly(mount, options)
         if late:
             planned.closed.append(steps.set_readonly(path=target, pointer=pointer))
+        if running or not over:  # whoever runs stands in the root that would be covered
+            check_destination(draft, f"{pointer}/destination", mount["destination"])
         _check(draft, pointer, mount, options)
         if mapped:
             _map(draft, planned, number, mount, options)
@@ -130,7 +132,7 @@ def _cover(
     over_root.plan(draft, planned, number, mount, options, late=late)
 
 
-def is_over_root(mount: Mount, options: MountOptions) -> bool:
+def _is_over_root(mount: Mount, options: MountOptions) -> bool:
     """Whether ``mount`` is a new one at "/" itself; what only leads there is refused."""
     return mount["destination"] != "" and clean(mount["destination"]) == "/" and options.remount < 0
 
@@ -334,8 +336,6 @@ def _owns_no_network(draft: Draft) -> bool:
 
 
 def _check(draft: Draft, pointer: str, mount: Mount, options: MountOptions) -> None:
-    if not is_over_root(mount, options):
-        check_destination(draft, f"{pointer}/destination", mount["destination"])
     for number, word in options.refused:
         draft.gap(f"{pointer}/options/{number}", word, REFUSED[word.partition("=")[0]])
     if options.copy >= 0 and (mount.get("type") != "tmpfs" or options.bind or options.remount >= 0):
