@@ -191,14 +191,20 @@ def _create(store: Store, container: str, options: CreateOptions, systemd: Manag
         if short is not None:
             document.locate(short)
             raise short from error
-        if isinstance(error, OcirunError):
-            document.locate(error)
-        if isinstance(error, OSError):
-            raise state_io(error, "write the state of", directory) from error
+        check_cause(error, document, directory)
         raise
     finally:
         lock.close()
     return made
+
+
+def check_cause(error: BaseException, document: Document, directory: str) -> None:
+    """Gives an ``error`` of making a container its place in the config; raises StateError instead of one that
+    the files of its state in ``directory`` gave."""
+    if isinstance(error, OcirunError):
+        document.locate(error)
+    if isinstance(error, OSError):
+        raise state_io(error, "write the state of", directory) from error
 
 
 def _short_of_memory(error: BaseException, directory: str) -> OcirunError | None:

@@ -15,7 +15,7 @@ import os
 from ocirun import config as reading
 from ocirun import full, journal, paths
 from ocirun.criu import failure, mounts, requests, service
-from ocirun.errors import ConfigError, Fault, HostError, OcirunError, words_of
+from ocirun.errors import ConfigError, Fault, HostError, words_of
 from ocirun.executor.run import Execution, execute
 from ocirun.files import read_file, write_file
 from ocirun.jsontext import loads
@@ -25,6 +25,7 @@ from ocirun.lifecycle.checkpoint import check_root
 from ocirun.lifecycle.console import Proxy, send_console, send_pidfd
 from ocirun.lifecycle.create import (
     Container,
+    check_cause,
     check_room,
     end_init,
     in_cgroup_performer,
@@ -41,7 +42,6 @@ from ocirun.lifecycle.pidfile import write_pid_file
 from ocirun.lifecycle.privately import in_network_of, set_loopback_up, with_root
 from ocirun.lifecycle.record import Recorder, head
 from ocirun.lifecycle.resolve import make_places, resolver
-from ocirun.lifecycle.store import state_io
 from ocirun.lifecycle.undo import despite
 from ocirun.plan.compile import compile_plan
 from ocirun.planner.draft import SYSTEMD
@@ -116,10 +116,7 @@ def _restore(
             return (yield from restoration.run(lock, planned, systemd))
         except BaseException as error:
             yield from despite(error, "undoing", undo_made(lock, options))
-            if isinstance(error, OcirunError):
-                document.locate(error)
-            if isinstance(error, OSError):
-                raise state_io(error, "write the state of", directory) from error
+            check_cause(error, document, directory)
             raise
         finally:
             lock.close()
