@@ -132,9 +132,10 @@ class Target:
 
     @property
     def stopped(self) -> bool:
-        """Whether init has ended."""
+        """Whether init has ended, or has begun to: it kills who is in its pid namespace and waits for them
+        before it is a zombie (zap_pid_ns_processes, kernel/pid_namespace.c)."""
         process = look(self.pid)
-        return process is None or process.dead or process.start != self.start
+        return process is None or process.dead or process.exiting or process.start != self.start
 
     def cgroup_below(self, path: str) -> str:
         """The cgroup ``path`` below its own; raises StateError where there is none."""

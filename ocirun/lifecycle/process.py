@@ -20,12 +20,14 @@ WAITING_COMM = "ocirun-init"
 
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, struct pidfd_info), its first 64 bytes: linux/pidfd.h
 _PIDFD_INFO_EXIT = 1 << 3
+_PF_EXITING = 0x4  # linux/sched.h
 
 
 class Process:
-    """One reading of /proc/PID/stat: comm, state letter and start time in clock ticks after boot."""
+    """One reading of /proc/PID/stat: comm, state letter, whether it has begun to exit, and start time in
+    clock ticks after boot."""
 
-    __slots__ = ("comm", "letter", "start")
+    __slots__ = ("comm", "exiting", "letter", "start")
 
     def __init__(self, stat: bytes) -> None:
         # comm may hold any byte, also ")" and blanks: it ends at the last ")"
@@ -33,6 +35,7 @@ class Process:
         fields = tail.split()
         self.comm = head.partition(b"(")[2].decode("utf-8", "replace")
         self.letter = fields[0].decode()
+        self.exiting = bool(int(fields[6]) & _PF_EXITING)
         self.start = fields[19].decode()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -227,6 +228,23 @@ def test_a_container_that_ends_meanwhile(ocirun: Runtime, bundle: Bundle) -> Non
         assert result.code != 255 or "cannot exec in a stopped container" in result.stderr
         container.wait()
         container.delete().ok()
+
+
+def test_init_that_is_ending_while_the_process_is_born(ocirun: Runtime, bundle: Bundle) -> None:
+    """It kills who is in its pid namespace long before it is a zombie, if a parent outside does not reap."""
+    container = ocirun.running(bundle.sleeping())
+    holder, _ = ocirun.popen("exec", container.id, "sleep", "1000")
+    observe.eventually(lambda: len(execs.members_of(container)) == 2, "another process is there")
+    os.kill(holder.pid, signal.SIGSTOP)
+    execs.cgroup_file(container, "cgroup.freeze").write_text("1")
+    process, refused = ocirun.popen("exec", "--ignore-paused", container.id, "true")
+    observe.eventually(lambda: len(execs.members_of(container)) == 3, "it was born frozen")
+    os.kill(container.pid, signal.SIGKILL)
+    assert process.wait(20) == 255
+    assert "cannot exec in a stopped container" in refused.stderr
+    assert observe.state_letter(container.pid) not in ("Z", "")
+    os.kill(holder.pid, signal.SIGCONT)
+    assert holder.wait(20) == 137
 
 
 def test_init_that_moved_away_is_followed_into_its_cgroup(ocirun: Runtime, bundle: Bundle) -> None:
