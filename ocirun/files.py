@@ -52,3 +52,12 @@ def write_whole(fd: int, content: bytes) -> None:
     left = memoryview(content)
     while left:
         left = left[posix.write(fd, left) :]
+
+
+def is_there(path: str) -> bool:
+    """Whether there is something at ``path``, through links; raises OSError but for ENOENT (stat(2))."""
+    try:
+        posix.stat(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Task: TypeAlias = Generator["Wait", tuple[int, ...], T]
 
 
+#: Seconds between two looks at who may never answer: at an init in one call for so long, its agent is mute.
+LOOKING = 15.0
+
+
 class Wait:
     """What to wait for: one of ``reads`` readable (a pidfd: the process ended) or one of ``writes`` writable.
 

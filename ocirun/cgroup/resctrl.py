@@ -9,7 +9,7 @@ import posix as os
 from errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC
 
 from ocirun.errors import DriverError, words_of
-from ocirun.files import read_file, write_file
+from ocirun.files import is_there, read_file, write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,18 +140,10 @@ def make_removed(path: str) -> None:
     os.rmdir(path)
 
 
-def _is_there(path: str) -> bool:
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def _check_free(path: str, member: str) -> None:
     """What is there serves others, of another store perhaps: its lines are theirs, and noted it would be
     removed with us."""
-    if _is_there(path):
+    if is_there(path):
         raise _refused(OSError(EEXIST, ""), "make", path, member)
 
 
@@ -162,7 +154,7 @@ def _make_class(wanted: Wanted, note: Callable[[str], object], refused: Callable
         note(wanted.place)
         _mkdir(wanted, wanted.place, "", refused)
         return True
-    if _is_there(wanted.place):
+    if is_there(wanted.place):
         return False
     if not wanted.lines:
         raise DriverError(

@@ -15,7 +15,7 @@ from ocirun.errors import HostError
 from ocirun.executor import wire
 from ocirun.executor.run import killed, next_packet, receive
 from ocirun.files import read_file
-from ocirun.waiting import Wait
+from ocirun.waiting import LOOKING, Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from ocirun.executor.run import Execution, Observer, Performer
     from ocirun.plan.model import Step
     from ocirun.waiting import Task
-
-
-#: Seconds between two looks at init: in one call for so long, it gets no answer.
-LOOKING = 15.0
 
 
 class Arrival:

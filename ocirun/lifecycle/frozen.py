@@ -11,7 +11,7 @@ import posix as os
 from ocirun import paths
 from ocirun.digest import digest
 from ocirun.errors import StateError
-from ocirun.files import read_file, write_whole
+from ocirun.files import is_there, read_file, write_whole
 from ocirun.jsontext import loads
 from ocirun.lifecycle.store import state_io, unknown
 
@@ -49,7 +49,7 @@ def frozen(directory: str, entries: Journal) -> Config:
         # O_NONBLOCK: whatever is in its place must give an error, not hang us
         source = read_file(path, os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        if not _is_there(directory):
+        if not is_there(directory):
             raise unknown(paths.basename(directory)) from None
         raise _damaged(path, "it is gone") from None
     except OSError as error:
@@ -62,14 +62,6 @@ def frozen(directory: str, entries: Journal) -> Config:
         raise _damaged(path, str(error)) from error
     config: Config = value
     return config
-
-
-def _is_there(directory: str) -> bool:
-    try:
-        os.stat(directory)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _damaged(path: str, how: str) -> StateError:

@@ -23,7 +23,7 @@ from ocirun.errors import ConfigError, HelperError, HookError, HostError, Interr
 from ocirun.lifecycle.process import WAITING_COMM, exit_code, is_dead, look, open_pidfd, send_signal
 from ocirun.lifecycle.state import CREATED, CREATING, PAUSED, RUNNING, State
 from ocirun.lifecycle.store import state_io
-from ocirun.waiting import Wait
+from ocirun.waiting import LOOKING, Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 _PROOF_LIMIT = 8192
 #: How long a process that ends may take to be dead.
 _PATIENCE = 10.0
-#: Seconds between two looks whether the agent of a filter keeps init from its program, and the lock from
-#: everybody else.
-_LOOKING = 15.0
 _SIGKILL = 9
 _S_IFMT, _S_IFIFO = 0o170000, 0o010000
 
@@ -236,7 +233,7 @@ def _collect(proof: int, pidfd: int, directory: str) -> Task[bytes]:
     collected = b""
     dead = False
     seen = b""
-    until = time.monotonic() + _LOOKING
+    until = time.monotonic() + LOOKING
     while len(collected) < _PROOF_LIMIT and not _told(collected):
         try:
             chunk = os.read(proof, 4096)
@@ -245,7 +242,7 @@ def _collect(proof: int, pidfd: int, directory: str) -> Task[bytes]:
                 break
             if not (yield Wait(reads=(proof, pidfd), until=until)):
                 seen = _end_unanswered(directory, pidfd, seen)
-                until = time.monotonic() + _LOOKING
+                until = time.monotonic() + LOOKING
             dead = is_dead(pidfd)
             continue
         if not chunk:

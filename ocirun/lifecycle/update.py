@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import posix as os
-
 from ocirun import host as facts
 from ocirun.cgroup import resctrl
 from ocirun.cgroup.restoring import Before
 from ocirun.cgroup.settings import set_cgroup
 from ocirun.errors import Fault
 from ocirun.executor.run import Execution, Observer, execute
+from ocirun.files import is_there
 from ocirun.lifecycle.frozen import frozen
 from ocirun.lifecycle.given import checked
 from ocirun.lifecycle.present import Present, check_use, completed, contradictions
@@ -130,7 +129,7 @@ def _apply(
             program = compile_plan(Plan(container, [opened, *rules]))
             yield from execute(program, {}, Observer(), Execution())
     except BaseException as error:
-        if not _is_there(entries.cgroup):
+        if not is_there(entries.cgroup):
             raise not_running() from error
         refused = before.restore()
         if entries.scope is not None and known:
@@ -161,11 +160,3 @@ def _writes(planned: Sequence[Step], where: str) -> list[list[str]]:
         if path == where and isinstance(writes, tuple):
             found.append([str(word) for word in writes])
     return found
-
-
-def _is_there(where: str) -> bool:
-    try:
-        os.stat(where)
-    except FileNotFoundError:
-        return False
-    return True

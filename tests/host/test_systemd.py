@@ -22,7 +22,7 @@ from ocirun_shim.messages.runc_options_pb2 import Options
 
 from tests.host import execs, observe
 from tests.host.runtimes import OCIRUN, new_id
-from tests.host.units import files, is_loaded, need_systemd, place, scoped, shown, systemctl
+from tests.host.units import by_systemd, files, is_loaded, need_systemd, place, scoped, shown, systemctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,9 +67,7 @@ def systemd() -> None:
 
 @pytest.fixture(autouse=True)
 def _by_systemd(request: pytest.FixtureRequest) -> None:
-    for name in ("runtime", "ocirun"):
-        if name in request.fixturenames:
-            request.getfixturevalue(name).flags = ("--systemd-cgroup",)
+    by_systemd(request)
 
 
 @pytest.fixture

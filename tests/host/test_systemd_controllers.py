@@ -13,7 +13,7 @@ from tests.host import observe
 from tests.host.limits import limited, need, update
 from tests.host.runtimes import new_id
 from tests.host.test_controllers import OWN_WEIGHT, WEIGHT, disk
-from tests.host.units import files, is_loaded, need_systemd, scoped, shown, systemctl
+from tests.host.units import by_systemd, files, is_loaded, need_systemd, scoped, shown, systemctl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +32,7 @@ MIB = 1 << 20
 def _by_systemd(request: pytest.FixtureRequest, view: View) -> None:
     need_systemd()
     need(view, "cpuset", "io")
-    for name in ("runtime", "ocirun"):
-        if name in request.fixturenames:
-            request.getfixturevalue(name).flags = ("--systemd-cgroup",)
+    by_systemd(request)
 
 
 @pytest.fixture

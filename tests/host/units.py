@@ -20,6 +20,13 @@ def need_systemd() -> None:
         pytest.skip("systemd is not process 1 here")
 
 
+def by_systemd(request: pytest.FixtureRequest) -> None:
+    """Has the runtimes of a test make the cgroups of their containers by systemd."""
+    for name in ("runtime", "ocirun"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name).flags = ("--systemd-cgroup",)
+
+
 def scoped(bundle: Bundle, name: str, in_slice: str = "system.slice") -> str:
     """Gives the bundle a scope of its own, by name."""
     bundle.put(f"{in_slice}:t:{name}", "linux", "cgroupsPath")
