@@ -15,10 +15,13 @@ from ocirun.plan.lint import lint
 from ocirun.plan.show import as_json, show
 from ocirun.planner import Options, plan
 from ocirun.planner.draft import DISABLED, SYSTEMD
+from ocirun.planner.seccomp import RAW_POINTER
 from ocirun.waiting import drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocirun.cli.parse import Invocation
     from ocirun.cli.report import Reporter
     from ocirun.config import Document
@@ -45,11 +48,23 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
         document.locate(fault)
         reporter.warn(fault)
     as_text = invocation.text("format") == "text"
-    write(show(planned) if as_text else dumps(as_json(planned), indent=2) + "\n")
+    listed = _listed(planned)
+    write(show(planned) + "".join(listed) if as_text else dumps(as_json(planned), indent=2) + "\n")
     broken = lint(planned, document.config)
     if broken:
         raise OcirunError(f"the plan breaks its laws: {'; '.join(broken)}", hint="please report this")
     return 0
+
+
+def _listed(planned: Plan) -> Iterator[str]:
+    """The lines of a filter that the config has brought ready made: its bytes tell nobody what it does."""
+    for step in planned.steps:
+        program = step.args[0] if step.verb == "load_seccomp" and step.pointer == RAW_POINTER else None
+        if isinstance(program, bytes):
+            from ocirun.seccomp.listing import listing
+
+            yield f"\n{RAW_POINTER}\n"
+            yield from (f"{line}\n" for line in listing(program))
 
 
 def _planned(document: Document, options: Options, rootless: str) -> Plan:

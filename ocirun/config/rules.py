@@ -55,6 +55,7 @@ def check_rules(config: Json, found: Found) -> None:
     if isinstance(config.get("process"), dict):
         process(an_object(config, "process"), found)
     linux(an_object(config, "linux"), namespaces, found)
+    check_seccomp(config, found)
 
 
 def process(of: Object, found: Found) -> None:
@@ -87,7 +88,6 @@ def linux(of: Object, namespaces: Namespaces, found: Found) -> None:
     for joint in (mappings, time_offsets, net_devices, check_sysctl):
         joint(of, namespaces, found)
     check_resources(an_object(of, "resources"), found)
-    check_seccomp(an_object(of, "seccomp"), found)
 
 
 # -- the document --------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocirun.config.access import integer, objects, string
+from ocirun.config.access import an_object, integer, objects, string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,9 +12,13 @@ HERE = "/linux/seccomp"
 #: The actions that carry a number, with the greatest: below MAX_ERRNO (libseccomp), and SECCOMP_RET_DATA.
 WITH_NUMBER = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 65535}
 
+#: Annotations that say who listens, where the profile does not.
+LISTENING = frozenset({"run.oci.seccomp.receiver"})
 
-def check_seccomp(of: Object, found: Found) -> None:
-    """Report every fault of the system call filter."""
+
+def check_seccomp(config: Object, found: Found) -> None:
+    """Report every fault of the system call filter of ``config``."""
+    of = an_object(an_object(config, "linux"), "seccomp")
     if not of:
         return
     number(of, "defaultAction", "defaultErrnoRet", HERE, found)
@@ -22,7 +26,8 @@ def check_seccomp(of: Object, found: Found) -> None:
         pointer = f"{HERE}/syscalls/{index}"
         number(item, "action", "errnoRet", pointer, found)
         arguments(item, pointer, found)
-    listener(of, found)
+    if LISTENING.isdisjoint(an_object(config, "annotations")):
+        listener(of, found)
 
 
 def number(of: Object, action: str, errno: str, pointer: str, found: Found) -> None:

@@ -204,7 +204,10 @@ HINTS: dict[tuple[str, int], str] = {
         "load_seccomp",
         errno.EACCES,
     ): "without noNewPrivileges a filter takes CAP_SYS_ADMIN, which this ocirun does not have",
-    ("load_seccomp", errno.EINVAL): "this kernel lacks a flag of the profile, or filters altogether",
+    (
+        "load_seccomp",
+        errno.EINVAL,
+    ): "this kernel lacks a flag of the profile, or filters altogether, or refuses a raw one",
     (
         "",
         errno.ENOSYS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix as os
 
 from ocirun.errors import ConfigError, Fault, UsageError
+from ocirun.planner.draft import RAW_FILTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ def filter_of(config: Config, root: str, *, keep: bool = True) -> Filter | None:
     Its module is loaded only for a container that has one.
     """
     profile = config.get("linux", {}).get("seccomp")
+    raw = config.get("annotations", {}).get(RAW_FILTER)
+    if raw is not None:
+        from ocirun.seccomp.raw import raw_filter
+
+        return raw_filter(raw)
     if not profile:
         return None
     from ocirun.lifecycle.filter import compiled_filter

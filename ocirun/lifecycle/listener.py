@@ -14,7 +14,7 @@ from ocirun.jsontext import dumps
 from ocirun.lifecycle.console import send_descriptor
 from ocirun.lifecycle.frozen import frozen
 from ocirun.lifecycle.hooks import state_for
-from ocirun.planner.seccomp import LISTENER_PATH, notifications
+from ocirun.planner.seccomp import may_ask, receiver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def check_agent(directory: str, before: bytes) -> bytes:
     ``directory`` is the state of a container that is being started.
     """
     entries = journal.read(directory)
-    profile = frozen(directory, entries).get("linux", {}).get("seccomp")
-    if not profile or not any(notifications(profile)):
+    config = frozen(directory, entries)
+    if not may_ask(config):
         return b""
     now = slept(entries.pid)
     if now and now == before:
-        raise unanswered(profile.get("listenerPath", ""), LISTENER_PATH)
+        raise unanswered(*receiver(config))
     return now
 
 

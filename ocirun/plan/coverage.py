@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocirun.plan.view import is_list, is_object, names
+from ocirun.plan.view import RAW_FILTER, is_list, is_object, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,11 +52,19 @@ COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/linux/maskedPaths/*", ("mask_path",)),
     ("/linux/readonlyPaths/*", ("readonly_path",)),
     ("/linux/seccomp", ("load_seccomp",)),
+    (f"/annotations/{RAW_FILTER}", ("load_seccomp",)),
     ("/hooks/prestart/*", ("run_hook",)),
     ("/hooks/createRuntime/*", ("run_hook",)),
     ("/hooks/createContainer/*", ("run_hook_inside",)),
     ("/hooks/startContainer/*", ("run_hook_inside",)),
 )
+
+
+#: What the container gives to every process in it.
+_OF_EVERY_PROCESS = (
+    "/linux/seccomp", f"/annotations/{RAW_FILTER}", "/linux/personality", "/linux/memoryPolicy",
+    "/linux/intelRdt",
+)  # fmt: skip
 
 
 def covered(view: View) -> Iterator[str]:
@@ -80,6 +88,8 @@ def _asked_covered(view: View, place: str) -> Iterator[str]:
     for pattern, verbs in COVERAGE:
         if (view.unprivileged or view.without_cgroup) and verbs == ("allow_devices",):
             continue  # which takes CAP_BPF on the host, and a cgroup
+        if pattern == "/linux/seccomp" and RAW_FILTER in view.annotations:
+            continue  # which has the filter instead
         for pointer in _asked(view.config, pattern) if pattern.startswith(place) else ():
             if not any((pointer, verb) in cited for verb in verbs):
                 yield f"{pointer} is asked for and no step does it"
@@ -172,7 +182,7 @@ def process_covered(view: View) -> Iterator[str]:
     this process as its own."""
     if view.config is not None:
         yield from _asked_covered(view, "/process/")
-        for place in ("/linux/seccomp", "/linux/personality", "/linux/memoryPolicy", "/linux/intelRdt"):
+        for place in _OF_EVERY_PROCESS:
             yield from _asked_covered(view, place)
         yield from _home(view)
         yield from _affinity(view)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from ocirun.plan.view import VERBS
+from ocirun.plan.view import RAW_FILTER, RECEIVER, VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ ASKERS: dict[str, tuple[str, ...]] = {
     "set_capabilities": ("/process/capabilities",),
     "raise_ambient": ("/process/capabilities/ambient",),
     "set_umask": ("/process/user/umask",),
-    "load_seccomp": ("/linux/seccomp",),
-    "send_listener": ("/linux/seccomp/listenerPath",),
+    "load_seccomp": ("/linux/seccomp", f"/annotations/{RAW_FILTER}"),
+    "send_listener": ("/linux/seccomp/listenerPath", f"/annotations/{RECEIVER}"),
     "find_home": ("/process/env",),
     "find_program": ("/process/args/0",),
     "exec": ("/process/args",),

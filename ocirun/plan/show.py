@@ -189,6 +189,11 @@ def _remount(a: Arguments) -> str:
     return _with(a.text("target") + ("" if a.has("bind") else " and its file system"), words)
 
 
+def _filter(a: Arguments) -> str:
+    what = "instruction" if a.text("origin").startswith("raw ") else "rule"
+    return f"{a.text('rules')} {what}{'s' * (a.number('rules') != 1)}, {a.text('origin')}"
+
+
 def _open_tree(a: Arguments) -> str:
     below = " and below" if a.has("recursive") else ""
     words = [word for word in ("shared", "nofollow") if a.has(word)]
@@ -381,7 +386,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "raise_ambient": lambda a: capabilities(a.number("capabilities")),
     "set_umask": lambda a: f"{a.number('mask'):04o}" if a.number("mask") >= 0 else "the caller's",
     "send_listener": lambda a: a.text("path"),
-    "load_seccomp": lambda a: f"{a.text('rules')} rule{'s' * (a.number('rules') != 1)}, {a.text('origin')}",
+    "load_seccomp": _filter,
     "find_home": lambda a: f"of {a.text('uid')}",
     "find_program": _program,
     "close_descriptors": lambda a: f"from {3 + a.number('preserve')}",

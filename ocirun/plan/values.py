@@ -11,7 +11,7 @@ from ocirun.plan.mount_values import MOUNT_VALUES
 from ocirun.plan.namespace_values import NAMESPACE_VALUES
 from ocirun.plan.origins import asker_fits
 from ocirun.plan.scheduling_values import SCHEDULING_VALUES
-from ocirun.plan.view import asks_somebody, entry_at, names
+from ocirun.plan.view import RAW_FILTER, asks_somebody, entry_at, names, receiver
 from ocirun.reach import LEAF
 
 TYPE_CHECKING = False
@@ -146,7 +146,7 @@ def _program(view: View, _step: Step) -> Expected:
 def _searcher(view: View) -> int:
     """The user of the program; before a filter it is still root, who looks in the name of the user, but for
     one who will be above the modes of files."""
-    early = view.linux.get("seccomp") and not view.process.get("noNewPrivileges")
+    early = view.filtered and not view.process.get("noNewPrivileges")
     above = {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
     if early and above & set(view.process.get("capabilities", {}).get("effective", ())):
         return 0
@@ -180,12 +180,22 @@ def _filter(view: View, _step: Step) -> Expected:
     if asks_somebody(view):
         known["WAIT_KILLABLE_RECV"] = 32
         added = 8 | (16 if "TSYNC" in listed else 0)
-    return {"flags": sum({known.get(flag, 0) for flag in listed}) | added}
+    flags = sum({known.get(flag, 0) for flag in listed}) | added
+    return {"flags": flags, **_raw(view.annotations.get(RAW_FILTER))}
+
+
+def _raw(text: str | None) -> Expected:
+    """A filter that the config brings is loaded as it is."""
+    if text is None:
+        return {}
+    import binascii
+
+    return {"program": binascii.a2b_base64(text)}
 
 
 def _listener(view: View, _step: Step) -> Expected:
     profile = view.linux.get("seccomp", {})
-    return {"path": profile.get("listenerPath"), "metadata": profile.get("listenerMetadata", "")}
+    return {"path": receiver(view), "metadata": profile.get("listenerMetadata", "")}
 
 
 def _console(view: View, _step: Step) -> Expected:

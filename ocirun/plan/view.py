@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ocirun.plan.table import TABLE
 
 TYPE_CHECKING = False
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 VERBS = {verb.name: verb for verb in TABLE}
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000  # linux/sched.h
 
+
+#: Annotations, crun's: the filter itself, and who gets its listener where /linux/seccomp does not say it.
+RAW_FILTER, RECEIVER = "run.oci.seccomp_bpf_data", "run.oci.seccomp.receiver"
 
 _EMPTY: Config = {"ociVersion": "", "root": {"path": ""}}
 _NO_PROCESS: Process = {"cwd": "", "args": []}
@@ -84,6 +89,11 @@ class View:
         return (self.config or _EMPTY).get("linux", {})
 
     @property
+    def filtered(self) -> bool:
+        """Whether the config has a filter of system calls, as a profile or ready made."""
+        return bool(self.linux.get("seccomp")) or RAW_FILTER in self.annotations
+
+    @property
     def annotations(self) -> Mapping[str, str]:
         """/annotations."""
         return (self.config or _EMPTY).get("annotations", {})
@@ -138,8 +148,25 @@ class View:
 def asks_somebody(view: View) -> bool:
     """Whether the filter of the config leaves decisions to a listener."""
     profile = view.linux.get("seccomp", {})
+    if RAW_FILTER in view.annotations:
+        return bool(receiver(view)) and _may_notify(view.argument("load_seccomp", "program"))
     actions = [profile.get("defaultAction"), *(rule["action"] for rule in profile.get("syscalls", ()))]
     return "SCMP_ACT_NOTIFY" in actions
+
+
+def receiver(view: View) -> str:
+    """The path of who gets the listener, "" for nobody."""
+    return view.linux.get("seccomp", {}).get("listenerPath") or view.annotations.get(RECEIVER, "")
+
+
+def _may_notify(program: object) -> bool:
+    """Whether an instruction of a filter returns what it has computed, or SECCOMP_RET_USER_NOTIF."""
+    if not isinstance(program, bytes):
+        return False
+    words = [int.from_bytes(program[at : at + 4], sys.byteorder) for at in range(0, len(program), 4)]
+    codes = [int.from_bytes(program[at : at + 2], sys.byteorder) for at in range(0, len(program), 8)]
+    pairs = zip(codes, words[1::2], strict=True)
+    return any(code == 0x16 or (code == 0x06 and value >> 16 == 0x7FC0) for code, value in pairs)
 
 
 if TYPE_CHECKING:

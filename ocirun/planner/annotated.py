@@ -13,15 +13,10 @@ if TYPE_CHECKING:
 PREFIX = "run.oci."
 #: Name -> what to tell, and what to do about it.
 REFUSED: dict[str, tuple[str, str]] = {
-    "seccomp_bpf_data": (
-        "no plan could show what the bytes of a filter do",
-        "write a profile, /linux/seccomp",
-    ),
     "seccomp.plugins": (
         "no library of somebody else is loaded into the runtime",
         "let an agent listen: /linux/seccomp/listenerPath",
     ),
-    "seccomp.receiver": ("the specification has a member for it by now", "/linux/seccomp/listenerPath"),
     "handler": ("a program is executed by the kernel alone", "give args[0] a program of Linux"),
 }
 IGNORED: dict[str, str] = {

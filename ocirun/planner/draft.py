@@ -20,17 +20,20 @@ CGROUPFS, SYSTEMD, DISABLED = "cgroupfs", "systemd", "disabled"
 _NO_PROCESS: Process = {"cwd": "/", "args": ["-"]}
 _NO_LINUX: Linux = {}
 _NO_USER: User = {}
+#: The annotation, crun's, that holds the filter of system calls itself, in place of a profile.
+RAW_FILTER = "run.oci.seccomp_bpf_data"
 
 
 class Filter:
-    """What became of the profile in /linux/seccomp: the planner does not compile.
+    """What became of the profile in /linux/seccomp, or of RAW_FILTER: the planner does not compile.
 
     ``program`` is classic BPF, ``rules`` how many system calls with their conditions it was made of,
-    ``origin`` says where it comes from.  Where there is none, ``lack`` and ``hint`` say why, and ``place`` is
-    the pointer of what asked for too much.
+    ``origin`` says where it comes from.  One that nobody compiled has ``rules`` instructions, and ``asks``
+    says whether it may leave a decision to a listener.  Where there is none, ``lack`` and ``hint`` say why,
+    or what is ``wrong`` with the value that asked for it, and ``place`` is the pointer of that.
     """
 
-    __slots__ = ("hint", "lack", "origin", "place", "program", "rules")
+    __slots__ = ("asks", "hint", "lack", "origin", "place", "program", "rules", "wrong")
 
     def __init__(
         self,
@@ -38,14 +41,18 @@ class Filter:
         rules: int = 0,
         origin: str = "",
         *,
+        asks: bool = False,
         lack: str = "",
+        wrong: str = "",
         hint: str = "",
         place: str = "",
     ) -> None:
         self.program = program
         self.rules = rules
         self.origin = origin
+        self.asks = asks
         self.lack = lack
+        self.wrong = wrong
         self.hint = hint
         self.place = place
 
@@ -169,6 +176,11 @@ class Draft:
         self.gaps: list[Fault] = []
         self.warnings: list[Fault] = []
         self._lacks: list[Fault] = []
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the process gets a filter of system calls."""
+        return bool(self.linux.get("seccomp")) or RAW_FILTER in self.config.get("annotations", ())
 
     @property
     def uid(self) -> int:

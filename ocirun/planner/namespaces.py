@@ -99,12 +99,11 @@ def clone(draft: Draft) -> Sequence[Step]:
 
 def is_asking(draft: Draft) -> int:
     """1 where the filter of the process leaves decisions to an agent: its planner is loaded only for one."""
-    profile = draft.linux.get("seccomp")
-    if not profile:
+    if not draft.filtered:
         return 0
-    from ocirun.planner.seccomp import notifications
+    from ocirun.planner.seccomp import is_asking
 
-    return int(any(notifications(profile)))
+    return int(is_asking(draft))
 
 
 def loopback(draft: Draft) -> Sequence[Step]:

@@ -1,22 +1,27 @@
-"""The filter of system calls: its flags, and the step that loads the program that was compiled for it."""
+"""The filter of system calls: its flags, and the step that loads the program that was made for it."""
 
 from __future__ import annotations
 
 from ocirun import paths
 from ocirun.plan import steps
+from ocirun.planner.draft import RAW_FILTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ocirun_spec.types import Seccomp
+    from ocirun_spec.types import Config, Seccomp
 
     from ocirun.plan.model import Step
-    from ocirun.planner.draft import Draft
+    from ocirun.planner.draft import Draft, Filter
 
 _POINTER = "/linux/seccomp"
 #: Where the agent listens.
 LISTENER_PATH = f"{_POINTER}/listenerPath"
+#: The annotation, crun's, that says it where that member is absent; it is older.
+RECEIVER = "run.oci.seccomp.receiver"
+RAW_POINTER = f"/annotations/{RAW_FILTER}"
+_NO_PROFILE: Seccomp = {"defaultAction": "SCMP_ACT_ALLOW"}
 
 #: Flags of the config -> those of seccomp(2).  The last is one of a listener: without SCMP_ACT_NOTIFY it has
 #: nothing to say, and the kernel refuses it.
@@ -42,30 +47,71 @@ _KILLABLE_SINCE = (5, 19)
 def load(draft: Draft) -> Sequence[Step]:
     """The steps that load the filter of the config, and hand its listener to the agent; what cannot be
     filtered is noted in ``draft``."""
-    profile = draft.linux.get("seccomp")
-    if not profile:
+    if not draft.filtered:
         return ()
+    raw = RAW_FILTER in draft.config.get("annotations", ())
     made = draft.options.seccomp
-    if made is None or made.lack:  # without its filter no container is made
-        if made is None:
-            draft.lack(_POINTER, "the filter was not compiled", "")
-        else:
-            draft.lack(made.place or _POINTER, made.lack, made.hint)
+    if made is None or made.lack or made.wrong:  # without its filter no container is made
+        _note(draft, made)
         return ()
-    asking = any(notifications(profile))
+    asking = is_asking(draft)
+    if made.asks and not asking:
+        draft.warn(
+            RAW_POINTER, None, "leaves decisions to a listener that nobody named: they are ENOSYS",
+            f"name one, as {LISTENER_PATH}",
+        )  # fmt: skip
     loaded = steps.load_seccomp(
         program=made.program,
-        flags=_flags(draft, profile, asking=asking),
+        flags=_flags(draft, asking=asking),
         rules=made.rules,
         origin=made.origin,
         listener="listener" if asking else "",
-        pointer=_POINTER,
+        pointer=RAW_POINTER if raw else _POINTER,
     )
-    return (loaded, _send(draft, profile)) if asking else (loaded,)
+    return (loaded, _send(draft)) if asking else (loaded,)
 
 
-def _flags(draft: Draft, profile: Seccomp, *, asking: bool) -> int:
-    flags = sum({FLAGS[name] for name in profile.get("flags", DEFAULT_FLAGS)})
+def _note(draft: Draft, made: Filter | None) -> None:
+    if made is None:
+        draft.lack(_POINTER, "the filter was not compiled", "")
+    elif made.wrong:
+        draft.fault(made.place, None, made.wrong, made.hint)
+    else:
+        draft.lack(made.place or _POINTER, made.lack, made.hint)
+
+
+def is_asking(draft: Draft) -> bool:
+    """Whether the filter of the process leaves decisions to a listener.  The profile beside one that an
+    annotation holds is not asked, but who listens is, as with crun."""
+    made = draft.options.seccomp
+    if RAW_FILTER in draft.config.get("annotations", ()):
+        return made is not None and made.asks and bool(receiver(draft.config)[0])
+    return any(notifications(_profile(draft.config)))
+
+
+def may_ask(config: Config) -> bool:
+    """As that for a container that is there, whose filter nobody reads again: it may ask where it can."""
+    if RAW_FILTER in config.get("annotations", ()):
+        return bool(receiver(config)[0])
+    return any(notifications(_profile(config)))
+
+
+def _profile(config: Config) -> Seccomp:
+    return config.get("linux", {}).get("seccomp") or _NO_PROFILE
+
+
+def receiver(config: Config) -> tuple[str, str]:
+    """The path of the socket that gets the listener, "" for none, and the pointer of what names it."""
+    path = _profile(config).get("listenerPath", "")
+    annotated = config.get("annotations", {}).get(RECEIVER, "")
+    if path or not annotated:
+        return path, LISTENER_PATH
+    return annotated, f"/annotations/{RECEIVER}"
+
+
+def _flags(draft: Draft, *, asking: bool) -> int:
+    """Those of the profile, which are of a filter in its place as well, as with crun."""
+    flags = sum({FLAGS[name] for name in _profile(draft.config).get("flags", DEFAULT_FLAGS)})
     if not asking:
         return flags & ~_WAIT_KILLABLE
     if flags & _WAIT_KILLABLE and draft.host.kernel < _KILLABLE_SINCE:
@@ -77,15 +123,17 @@ def _flags(draft: Draft, profile: Seccomp, *, asking: bool) -> int:
     return flags | _NEW_LISTENER | (_TSYNC_ESRCH if flags & _TSYNC else 0)
 
 
-def _send(draft: Draft, profile: Seccomp) -> Step:
+def _send(draft: Draft) -> Step:
     """What listens is an AF_UNIX stream; a relative path counts from the bundle."""
-    path = profile.get("listenerPath", "")
+    path, pointer = receiver(draft.config)
     absolute = paths.join(draft.options.bundle, path)
     if len(absolute.encode("utf-8", "surrogatepass")) > _LONGEST_PATH:
         rule = f"must not be longer than {_LONGEST_PATH} bytes"
-        draft.fault(LISTENER_PATH, path, rule, "see unix(7), sun_path")
-    metadata = profile.get("listenerMetadata", "")
-    return steps.send_listener(listener="listener", path=path, metadata=metadata, pointer=LISTENER_PATH)
+        draft.fault(pointer, path, rule, "see unix(7), sun_path")
+    if pointer != LISTENER_PATH and not path.startswith("/"):
+        draft.fault(pointer, path, "must be an absolute path")
+    metadata = _profile(draft.config).get("listenerMetadata", "")
+    return steps.send_listener(listener="listener", path=path, metadata=metadata, pointer=pointer)
 
 
 def notifications(profile: Seccomp) -> Iterator[str]:

@@ -131,7 +131,7 @@ def become(draft: Draft) -> Sequence[Step]:
     """
     ids, groups = identity.ids(draft), identity.groups(draft)
     dropped, given = bounding(draft), capabilities(draft)
-    early = bool(draft.linux.get("seccomp")) and not draft.process.get("noNewPrivileges", False)
+    early = draft.filtered and not draft.process.get("noNewPrivileges", False)
     mask, searched = identity.umask(draft), program.find_program(draft, early=early)
     if early:
         return [*groups, *mask, *searched, *_filter(draft), *dropped, *ids, *given]
@@ -140,7 +140,7 @@ def become(draft: Draft) -> Sequence[Step]:
 
 def _filter(draft: Draft) -> Sequence[Step]:
     """Its planner is loaded only for a container that has one."""
-    if not draft.linux.get("seccomp"):
+    if not draft.filtered:
         return ()
     from ocirun.planner import seccomp
 

@@ -32,6 +32,14 @@ RESTORES = sorted(path.stem for path in HERE.glob("restore/*.plan"))
 ALL_CAPABILITIES = (1 << 41) - 1
 #: Bundles whose caller asks for something of his own.
 OPTIONS: dict[str, dict[str, object]] = {
+    "seccomp-raw": {
+        "seccomp": Filter(
+            bytes.fromhex("2000000000000000 1500000153000000 060000000000c07f 060000000000ff7f"),
+            4,
+            "raw 4e0b5c62d1af…",
+            asks=True,
+        )
+    },
     "no-pivot": {"pivot": False},
     "no-keyring": {"new_keyring": False},
     "preserved-descriptors": {"preserve_fds": 3},

@@ -310,7 +310,6 @@ def test_a_call_that_nobody_knows_is_left_out_unless_the_annotation_refuses_it(
 @pytest.mark.parametrize(
     ("annotation", "told"),
     [
-        ("run.oci.seccomp_bpf_data", "is not built: no plan could show what the bytes of a filter do"),
         ("run.oci.seccomp.plugins", "is not built: no library of somebody else is loaded into the runtime"),
         ("run.oci.handler", "is not built: a program is executed by the kernel alone"),
     ],
