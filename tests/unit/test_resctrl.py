@@ -96,7 +96,7 @@ def test_one_that_another_store_made_at_the_same_moment_does_not_go_with_us(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looked free, and was noted; the kernel says then that it is not."""
-    monkeypatch.setattr(resctrl, "_is_there", _seen_by_nobody)
+    monkeypatch.setattr(resctrl, "is_there", _seen_by_nobody)
     make(wanted(tree, "own", own=True), str)
     taken_back: list[str] = []
     with pytest.raises(DriverError, match="EEXIST"):
