@@ -106,7 +106,8 @@ def _move_all(
     ours: IPRoute, theirs: IPRoute, here: int, there: int, devices: Sequence[Device]
 ) -> list[Device]:
     moved: list[Device] = []
-    for number, device in enumerate(devices):
+    # A template must not take the very name that another device is to have.
+    for number, device in sorted(enumerate(devices), key=lambda one: "%d" in one[1].target):
         try:
             moved.append(_transfer(ours, theirs, there, device))
             _settle(theirs, moved[-1].name, moved[-1].addresses or [], up=device.up)

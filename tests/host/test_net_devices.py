@@ -128,6 +128,15 @@ def test_with_a_user_namespace_the_device_belongs_to_the_container(
     assert "UP" in cast("list[str]", links(container.pid)["lan0"]["flags"])
 
 
+def test_a_template_leaves_the_other_names_to_whom_they_are_given(
+    ocirun: Runtime, bundle: Bundle, network: Network
+) -> None:
+    ocirun.prefix = network.prefix
+    container = ocirun.running(moving(bundle, left="lan%d", right="lan0"))
+    assert addresses(container.pid, "lan1") == KEPT
+    assert "lan0" in links(container.pid)
+
+
 # -- what cannot be moved
 
 
