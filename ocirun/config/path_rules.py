@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 #: NAME_MAX, and PATH_MAX without the NUL (linux/limits.h), in bytes.
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 _BINDS = ("bind", "rbind")
+#: Parts of a path that lead no further than the root.
+_NOWHERE = ("", ".", "..")
 
 
 def check_paths(config: Object, found: Found) -> None:
@@ -29,6 +31,12 @@ def check_paths(config: Object, found: Found) -> None:
                     f"/linux/{member}/{index}",
                     "must be an absolute path",
                     "it is a path inside the container",
+                )
+            elif member == "maskedPaths" and all(part in _NOWHERE for part in path.split("/")):
+                found(
+                    f"/linux/{member}/{index}",
+                    "must be below the root, which cannot be hidden",
+                    "name what is in it",
                 )
 
 

@@ -83,6 +83,8 @@ HINTS: dict[tuple[str, int], str] = {
     ("attach", errno.EXDEV): 'a ".." behind a directory that is missing leads nowhere',
     ("mount", errno.EBUSY): "a link of the image leads to its root, or the file system is in use otherwise",
     ("attach", errno.EBUSY): "a link of the image leads to its root, which cannot be mounted over",
+    ("readonly_path", errno.EBUSY): "it leads to the root of the container: set root.readonly for that",
+    ("mask_path", errno.EBUSY): "it leads to the root of the container, which cannot be hidden",
     (
         "attach",
         errno.EPERM,

@@ -340,19 +340,21 @@ void run_unmount(const struct unmount_args *args) {
 
 /* -- hidden and read-only paths -- */
 
-/* O_PATH descriptor, or -1 when nothing is there, which is fine.  below is the mount point of the procfs or
- * sysfs that path belongs to, or "": there it is looked for and nowhere else.  Had somebody who shares the
- * root exchanged that directory for one of his own, all would be laid over his and the real one stay bare. */
+/* O_PATH descriptor, or -1 when nothing is there, which is fine; the root is refused, for nobody would see
+ * what is laid over it.  below is the mount point of the procfs or sysfs that path belongs to, or "": there
+ * it is looked for and nowhere else.  Had somebody who shares the root exchanged that directory for one of
+ * his own, all would be laid over his and the real one stay bare. */
 static int open_if_there(const char *path, const char *below) {
-    int base = open_in_root(below, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS), fd;
+    int base = must(open_in_root(below, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS), "openat2", below), fd;
     struct statfs kind;
 
-    if (base < 0 || fstatfs(base, &kind) < 0)
-        fail_errno("openat2", below);
+    must(fstatfs(base, &kind), "fstatfs", below);
     if (*below && kind.f_type != PROC_SUPER_MAGIC && kind.f_type != SYSFS_MAGIC)
         fail(ESTALE, "check of the file system", below);
     fd = open_within(base, path + strlen(below), O_PATH, 0);
-    if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
+    if (fd >= 0)
+        check_target(fd, path);
+    else if (errno != ENOENT && errno != ENOTDIR)
         fail_errno("openat2", path);
     close_fd(base);
     return fd;
@@ -392,17 +394,14 @@ static int make_empty(const char *path) {
 
 void run_mask_path(const struct mask_path_args *args) {
     static int empty = -1;
-    static bool empty_attached, null_attached;
-    int there = open_if_there(args->path, args->below);
+    static bool attached[2];
+    int there = open_if_there(args->path, args->below), directory;
 
     if (there < 0)
         return;
-    if (S_ISDIR(locate(there, args->path).mode)) {
-        if (empty < 0)
-            empty = make_empty(args->path);
-        hide_behind(empty, &empty_attached, there, args->path);
-    } else {
-        hide_behind(slot_fd(args->null), &null_attached, there, args->path);
-    }
+    directory = S_ISDIR(locate(there, args->path).mode);
+    if (directory && empty < 0)
+        empty = make_empty(args->path);
+    hide_behind(directory ? empty : slot_fd(args->null), &attached[directory], there, args->path);
     close_fd(there);
 }

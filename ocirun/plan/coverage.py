@@ -50,7 +50,7 @@ COVERAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/linux/resources/cpu/cpus", ("set_cgroup",)),
     ("/linux/resources/cpu/mems", ("set_cgroup",)),
     ("/linux/maskedPaths/*", ("mask_path",)),
-    ("/linux/readonlyPaths/*", ("readonly_path",)),
+    ("/linux/readonlyPaths/*", ("readonly_path", "set_root_readonly")),
     ("/linux/seccomp", ("load_seccomp",)),
     (f"/annotations/{RAW_FILTER}", ("load_seccomp",)),
     ("/hooks/prestart/*", ("run_hook",)),

@@ -27,7 +27,7 @@ def open_null(draft: Draft) -> Sequence[Step]:
 
 
 def readonly(draft: Draft) -> Sequence[Step]:
-    """``readonlyPaths``, in listed order."""
+    """``readonlyPaths``, in listed order, but the root itself, of which another copy would show nothing."""
     points = _points(draft)
     return [
         steps.readonly_path(
@@ -36,6 +36,7 @@ def readonly(draft: Draft) -> Sequence[Step]:
             pointer=_absolute(draft, f"/linux/readonlyPaths/{number}", path),
         )
         for number, path in enumerate(draft.linux.get("readonlyPaths", ()))
+        if clean(path) != "/"
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ocirun.plan import steps
 from ocirun.plan.model import ASKED, DEFAULT, LIFECYCLE
 from ocirun.planner.mount_options import PROPAGATIONS
+from ocirun.planner.mounts import clean
 from ocirun.planner.namespaces import is_new
 
 TYPE_CHECKING = False
@@ -79,7 +80,8 @@ def propagation(draft: Draft) -> Sequence[Step]:
 
 
 def readonly(draft: Draft) -> Sequence[Step]:
-    """``root.readonly``: after everything that is made in the root."""
-    if not draft.root.get("readonly", False):
-        return ()
-    return (steps.set_root_readonly(pointer="/root/readonly"),)
+    """``root.readonly``, and "/" among ``readonlyPaths``: after everything that is made in the root."""
+    asked = ["/root/readonly"] if draft.root.get("readonly", False) else []
+    listed = draft.linux.get("readonlyPaths", ())
+    asked += [f"/linux/readonlyPaths/{number}" for number, path in enumerate(listed) if clean(path) == "/"]
+    return [steps.set_root_readonly(pointer=pointer) for pointer in asked]

@@ -81,6 +81,26 @@ def test_a_read_only_file_cannot_be_written(runtime: Runtime, bundle: Bundle) ->
     assert "Read-only file system" in runtime.run(bundle.sh("echo changed > /fixed")).stderr
 
 
+def test_the_root_itself_is_read_only(runtime: Runtime, bundle: Bundle) -> None:
+    """Another copy that lies over it would show nothing, and leave it writable."""
+    bundle.writable().put(["/"], "linux", "readonlyPaths")
+    result = runtime.run(bundle.sh("touch /new; touch /dev/new"))
+    assert "/new: Read-only file system" in result.stderr
+    assert "/dev/new" not in result.stderr
+    assert not (bundle.rootfs / "new").exists()
+
+
+@pytest.mark.parametrize("member", ["readonlyPaths", "maskedPaths"])
+@pytest.mark.parametrize("path", ["/link", "/etc/.."])
+def test_what_only_leads_to_the_root_is_an_error(
+    ocirun: Runtime, bundle: Bundle, member: str, path: str
+) -> None:
+    """Nobody would see what is laid over it, and all would stay bare."""
+    (bundle.rootfs / "link").symlink_to("/")
+    bundle.put([path], "linux", member)
+    ocirun.attempt(bundle).refused(f"/linux/{member}/0]", "it leads to the root of the container")
+
+
 def test_a_read_only_path_that_does_not_exist_is_passed_over(runtime: Runtime, bundle: Bundle) -> None:
     bundle.writable().put(["/no/such/path"], "linux", "readonlyPaths")
     runtime.run(bundle.args("true")).ok()
