@@ -12,7 +12,7 @@ from ocirun.config.mount_rules import check_mounts, overlapping
 from ocirun.config.path_rules import check_paths
 from ocirun.config.resource_rules import check_resources
 from ocirun.config.seccomp_rules import check_seccomp
-from ocirun.config.sysctl_rules import check_sysctl
+from ocirun.config.sysctl_rules import check_names, check_sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def check_rules(config: Json, found: Found) -> None:
     version(config, found)
     root(config, found)
     names(config, namespaces, found)
+    check_names(config, found)
     annotation_names(config, found)
     hooks(config, found)
     check_mounts(config, namespaces, found)
@@ -444,6 +445,26 @@ def devices(of: Object, found: Found) -> None:
                     "must not be negative",
                     "a device file has one number, not a pattern",
                 )
+    same_path(of, found)
+
+
+def same_path(of: Object, found: Found) -> None:
+    """Where two devices have one path, they are one device: the second would have to be an error (ibid.)."""
+    first: dict[str, tuple[int, object]] = {}
+    for index, item in objects(of, "devices"):
+        path, kind = string(item, "path"), string(item, "type")
+        if path is None or not isinstance(kind, str):
+            continue
+        numbers = () if kind == "p" else (item.get("major"), item.get("minor"))
+        meant = ("c" if kind == "u" else kind, *numbers)
+        place = "/".join([part for part in path.split("/") if part not in ("", ".")])
+        before, other = first.setdefault(place, (index, meant))
+        if other != meant:
+            found(
+                f"/linux/devices/{index}/path",
+                "names another device",
+                f"the first is /linux/devices/{before}",
+            )
 
 
 def cgroup(of: Object, found: Found) -> None:

@@ -3,7 +3,7 @@ change."""
 
 from __future__ import annotations
 
-from ocirun.config.access import an_object
+from ocirun.config.access import an_object, string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ UTS = frozenset({"hostname", "domainname"})
 def check_sysctl(linux: Object, namespaces: Namespaces, found: Found) -> None:
     """Report every kernel parameter with a bad name or without a namespace of its own."""
     for name in an_object(linux, "sysctl"):
-        pointer = f"/linux/sysctl/{name.replace('~', '~0').replace('/', '~1')}"
+        pointer = f"/linux/sysctl/{_escaped(name)}"
         parts = split(name)
         if len(parts) < 2 or not all(parts) or "." in parts or ".." in parts:
             found(pointer, "must be the name of a kernel parameter", 'such as "net.ipv4.ip_forward"')
@@ -30,6 +30,19 @@ def check_sysctl(linux: Object, namespaces: Namespaces, found: Found) -> None:
             found(pointer, "belongs to no namespace", "it would change the host: set it there")
         elif kind not in namespaces.kinds:
             found(pointer, f"needs the {kind} namespace", f'add {{"type": "{kind}"}} to linux.namespaces')
+
+
+def check_names(config: Object, found: Found) -> None:
+    """Report a kernel parameter that contradicts /hostname or /domainname, of which only one can hold."""
+    for name, value in an_object(an_object(config, "linux"), "sysctl").items():
+        parts = split(name)
+        told = string(config, parts[1]) if parts[0] == "kernel" and parts[1:] and parts[1] in UTS else None
+        if told and value != told:
+            found(f"/linux/sysctl/{_escaped(name)}", f"contradicts /{parts[1]}", "leave one of the two out")
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def split(name: str) -> list[str]:

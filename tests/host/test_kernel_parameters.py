@@ -52,6 +52,17 @@ def test_a_name_without_a_uts_namespace_is_refused(runtime: Runtime, bundle: Bun
     assert os.uname() == before
 
 
+@pytest.mark.parametrize("member", ["hostname", "domainname"])
+def test_a_parameter_does_not_contradict_a_name(runtime: Runtime, bundle: Bundle, member: str) -> None:
+    bundle.put("told", member).put({f"kernel.{member}": "other"}, "linux", "sysctl")
+    assert runtime.run(bundle.args("true")).code == 1
+
+
+def test_a_parameter_may_say_what_a_name_does(ocirun: Runtime, bundle: Bundle) -> None:
+    bundle.put("told", "hostname").put({"kernel.hostname": "told"}, "linux", "sysctl")
+    assert ocirun.run(bundle.args("hostname")).ok().stdout == "told\n"
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_parameter_has_the_configured_value_in_the_container_alone(
     runtime: Runtime, bundle: Bundle, name: str

@@ -212,6 +212,22 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ),
     (config(linux__maskedPaths=["/a", "b"]), "/linux/maskedPaths/1", "absolute"),
     (config(linux__readonlyPaths=["b"]), "/linux/readonlyPaths/0", "absolute"),
+    (config(linux__maskedPaths=["/...", "/./.."]), "/linux/maskedPaths/1", "below the root"),
+    (
+        config(
+            linux__devices=[
+                {"type": "b", "path": "/dev/x", "major": 1, "minor": 1},
+                {"type": "b", "path": "/dev//x", "major": 1, "minor": 2},
+            ]
+        ),
+        "/linux/devices/1/path",
+        "another device",
+    ),
+    (
+        config(hostname="a", linux__sysctl={"kernel/hostname": "b"}),
+        "/linux/sysctl/kernel~1hostname",
+        "contradicts /hostname",
+    ),
     (config(linux__cgroupsPath="/a/../../b"), "/linux/cgroupsPath", ".."),
     (config(linux__personality={}), "/linux/personality/domain", "required"),
     (
@@ -401,6 +417,8 @@ SOUND: list[dict[str, Any]] = [
         linux__namespaces=[{"type": "user", "path": "/x"}],
     ),
     config(linux__devices=[{"type": "p", "path": "/x"}]),
+    config(linux__devices=[{"type": kind, "path": "/x", "major": 1, "minor": 1} for kind in "cu"]),
+    config(hostname="a", domainname="", linux__sysctl={"kernel.hostname": "a", "kernel.domainname": "b"}),
     config(linux__netDevices={"a": {"name": "x%d"}, "b": {"name": "x%d"}}),
     config(
         linux__sysctl={"net.ipv4.conf.eth0/1.forwarding": "1", "net/ipv4/ip_forward": "1", "kernel.sem": "1"}
