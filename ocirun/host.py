@@ -28,13 +28,15 @@ class Host:
     ``capabilities`` the bits that this process has and may give; ``kernel`` the first two numbers of the
     release; ``euid`` the effective user; ``apparmor`` and ``selinux`` say which of them is on.
     ``resctrl`` is where the file system of that name is mounted, "" where it is not, or nobody asked.
+    ``nodes`` are the paths here of devices of the config that are to be bound and have another one inside, by
+    their pointers.
     ``unprivileged`` says that this is not root of the host, but a user, or in a user namespace; ``reach`` is
     then what it may do, and None for who may do all.
     """
 
     __slots__ = (
         "apparmor", "capabilities", "cgroup_mount", "controllers", "euid", "hybrid", "kernel", "legacy",
-        "reach", "resctrl", "selinux", "unprivileged",
+        "nodes", "reach", "resctrl", "selinux", "unprivileged",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +67,7 @@ class Host:
         self.reach = reach
         self.legacy = legacy
         self.resctrl = resctrl
+        self.nodes: dict[str, str] = {}
 
 
 def gather(*, rootless: bool = False, resctrl: bool = False, users: str = "", ranges: bool = False) -> Host:
@@ -108,7 +111,12 @@ def gather_for(config: Config, *, rootless: bool = False, pid: int = 0) -> Host:
     paths = [one.get("path", "") for one in linux.get("namespaces", ()) if one["type"] == "user"]
     users = f"/proc/{pid}/ns/user" if pid else paths[0] if paths else ""
     ranges = not pid and "uidMappings" not in linux
-    return gather(rootless=rootless, resctrl="intelRdt" in linux, users=users, ranges=ranges)
+    host = gather(rootless=rootless, resctrl="intelRdt" in linux, users=users, ranges=ranges)
+    if not pid and "devices" in linux and (paths or host.unprivileged):
+        from ocirun import device_nodes
+
+        host.nodes = device_nodes.elsewhere(linux["devices"])
+    return host
 
 
 def legacy_controllers(text: str) -> frozenset[str]:

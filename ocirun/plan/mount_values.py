@@ -397,6 +397,14 @@ def _node(view: View, step: Step) -> Expected:
     return {**numbers, "mode": 0o666, "uid": 0, "gid": 0}
 
 
+def _opened_node(view: View, step: Step) -> Expected:
+    """A node of the host: one of the config has there what path it may, its numbers count."""
+    found = _node(view, step)
+    if not step.pointer.startswith("/linux/devices/"):
+        return found
+    return {name: value for name, value in found.items() if name != "path"}
+
+
 def _link(_view: View, step: Step) -> Expected:
     return {"target": _LINKS.get(str(step.args[1]), "")}
 
@@ -415,6 +423,6 @@ MOUNT_VALUES: dict[str, Values] = {
     "set_root_propagation": _root_propagation,
     "set_readonly": _closed,
     "make_device": _node,
-    "open_device": _node,
+    "open_device": _opened_node,
     "make_symlink": _link,
 }

@@ -64,7 +64,7 @@ ASKERS: dict[str, tuple[str, ...]] = {
     "run_hook": ("/hooks/prestart/*", "/hooks/createRuntime/*"),
     "run_hook_inside": ("/hooks/createContainer/*", "/hooks/startContainer/*"),
     "take_terminal": ("/process/terminal",),
-    "set_root_readonly": ("/root/readonly",),
+    "set_root_readonly": ("/root/readonly", "/linux/readonlyPaths/*"),
     "set_readonly": ("/mounts/*",),
     "set_hostname": ("/hostname",),
     "set_domainname": ("/domainname",),
@@ -160,8 +160,14 @@ def slots_of_their_kind(view: View) -> Iterator[str]:
                 yield f"step {number}: {value} was opened for {filler.pointer}, not for {step.pointer}"
             elif step.verb == "mask_path" and filler.pointer != "/linux/maskedPaths":
                 yield f"step {number}: {value} was not opened to lay over masked files"
-            elif step.verb == "attach" and filler.verb == "open_device" and filler.args[0] != step.args[1]:
+            elif _is_default(step) and filler.verb == "open_device" and filler.args[0] != step.args[1]:
                 yield f"step {number}: the device {filler.args[0]!s} is put on {step.args[1]!s}"
+
+
+def _is_default(step: Step) -> bool:
+    """Whether ``step`` attaches a device that every container has; one of the config may have another name on
+    the host."""
+    return step.verb == "attach" and step.pointer == "/linux/devices"
 
 
 def _callers(step: Step) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ DEFAULT_RULES = (
 class _Node:
     """A device of the container; ``pointer`` and ``why`` say who asked for it."""
 
-    __slots__ = ("gid", "kind", "major", "minor", "mode", "path", "pointer", "uid", "why")
+    __slots__ = ("gid", "kind", "major", "minor", "mode", "path", "pointer", "slot", "uid", "why")
 
     def __init__(self, path: str, kind: int, numbers: tuple[int, int], pointer: str, why: str) -> None:
         self.path = path
@@ -68,6 +68,7 @@ class _Node:
         self.pointer = pointer
         self.why = why
         self.mode, self.uid, self.gid = 0o666, 0, 0
+        self.slot = f"device.{path.removeprefix('/dev/')}"
 
 
 def _nodes(draft: Draft) -> list[_Node]:
@@ -76,6 +77,7 @@ def _nodes(draft: Draft) -> list[_Node]:
     What the config puts below a /dev that it binds is that directory's own affair.
     """
     asked = [_asked(entry, number) for number, entry in enumerate(draft.linux.get("devices", ()))]
+    _part(asked)
     if _brings_dev(draft):
         return [node for node in asked if not node.path.startswith("/dev/")]
     described = {node.path for node in asked}
@@ -84,6 +86,15 @@ def _nodes(draft: Draft) -> list[_Node]:
         for name, major, minor in DEFAULT_DEVICES
     ]
     return [*(node for node in defaults if node.path not in described), *asked]
+
+
+def _part(nodes: Sequence[_Node]) -> None:
+    """Gives those that stand twice a slot each (the rules say that they are one device)."""
+    taken: set[str] = set()
+    for node in nodes:
+        if node.slot in taken:
+            node.slot += f" {node.pointer}"
+        taken.add(node.slot)
 
 
 def _asked(entry: Device, number: int) -> _Node:
@@ -113,13 +124,16 @@ def make(draft: Draft) -> Sequence[Step]:
 
 
 def open_devices(draft: Draft) -> Sequence[Step]:
-    """The host's nodes, to be bound: in a user namespace nobody may make a device (mknod(2))."""
+    """The host's nodes, to be bound: in a user namespace nobody may make a device (mknod(2)).
+
+    What has another name there is opened by that; its numbers are checked.
+    """
     if not _binds(draft):
         return ()
     return [
         steps.open_device(
-            path=node.path, kind=node.kind, major=node.major, minor=node.minor, device=_slot(node),
-            pointer=node.pointer, why=node.why,
+            path=draft.host.nodes.get(node.pointer, node.path), kind=node.kind, major=node.major,
+            minor=node.minor, device=node.slot, pointer=node.pointer, why=node.why,
         )
         for node in _nodes(draft) if _is_bound(draft, node)
     ]  # fmt: skip
@@ -133,10 +147,6 @@ def _binds(draft: Draft) -> bool:
     return draft.host.unprivileged or index_of(draft, "user") >= 0
 
 
-def _slot(node: _Node) -> str:
-    return f"device.{node.path.removeprefix('/dev/')}"
-
-
 def _make(node: _Node) -> Step:
     return steps.make_device(
         path=node.path, kind=node.kind, major=node.major, minor=node.minor, mode=node.mode,
@@ -146,7 +156,7 @@ def _make(node: _Node) -> Step:
 
 def _bind(node: _Node) -> Step:
     return steps.attach(
-        tree=_slot(node), target=node.path, link=0, set=0, clear=0, rset=0, rclear=0, propagation=(),
+        tree=node.slot, target=node.path, link=0, set=0, clear=0, rset=0, rclear=0, propagation=(),
         pointer=node.pointer, why=node.why,
     )  # fmt: skip
 

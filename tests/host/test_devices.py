@@ -152,6 +152,22 @@ def test_a_device_in_a_user_namespace_is_the_hosts(runtime: Runtime, bundle: Bun
     assert observe.inside(container.pid, "/dev/fuse").lstat().st_rdev == os.makedev(10, 229)
 
 
+def test_a_device_has_another_name_on_the_host(runtime: Runtime, bundle: Bundle) -> None:
+    """An engine that is asked for /dev/fuse as /dev/other tells the numbers alone."""
+    bundle.mapped(100000, 65536).device("/dev/other", "c", 10, 229, 0o666)
+    container = runtime.running(bundle.sleeping())
+    assert observe.inside(container.pid, "/dev/other").lstat().st_rdev == os.makedev(10, 229)
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_a_device_may_stand_twice(runtime: Runtime, bundle: Bundle, user_namespace: bool) -> None:
+    if user_namespace:
+        bundle.mapped(100000, 65536)
+    bundle.device("/dev/fuse", "c", 10, 229, 0o666).device("/dev/fuse", "c", 10, 229, 0o666)
+    container = runtime.running(bundle.sleeping())
+    assert observe.inside(container.pid, "/dev/fuse").lstat().st_rdev == os.makedev(10, 229)
+
+
 def with_other(bundle: Bundle) -> Bundle:
     """The bundle with a file for OTHER, made by the program itself: any device may be made, not opened."""
     with_mknod(bundle).directory("mnt").mount("/mnt", "tmpfs", "tmpfs", "mode=777")
