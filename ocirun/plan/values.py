@@ -226,7 +226,7 @@ def _listed_path(view: View, step: Step) -> Expected:
     _, _, member, number = step.pointer.split("/")
     listed: list[str] = view.linux.get(member, [])  # type: ignore[assignment]
     path = _plain(listed[int(number)])
-    return {"path": path, "below": _kernel_file_system(view, path)}
+    return {"path": path, "below": "" if ".." in path.split("/") else _kernel_file_system(view, path)}
 
 
 def _plain(path: str) -> str:

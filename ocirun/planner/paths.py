@@ -66,7 +66,10 @@ def _points(draft: Draft) -> list[str]:
 
 
 def _below(path: str, points: Sequence[str]) -> str:
-    """The one of ``points`` that ``path`` lies below by its name, "" when it lies below none."""
+    """The one of ``points`` that ``path`` lies below by its name, "" when it lies below none, or leads out
+    again with its dots."""
+    if ".." in path.split("/"):
+        return ""
     return next((point for point in points if f"{clean(path)}/".startswith(f"{point}/")), "")
 
 

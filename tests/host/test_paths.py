@@ -55,6 +55,19 @@ def test_one_directory_hides_all_of_them(runtime: Runtime, bundle: Bundle) -> No
     assert len(devices) == 1
 
 
+@pytest.mark.parametrize("way", ["/proc/../secret", "/sys/fs/../../secret", "/link/../secret", "//secret"])
+def test_a_way_with_dots_leads_to_what_is_masked(runtime: Runtime, bundle: Bundle, way: str) -> None:
+    (bundle.rootfs / "link").symlink_to("/etc")
+    bundle.file("secret", "very secret").put([way], "linux", "maskedPaths")
+    assert runtime.run(bundle.args("cat", "/secret")).ok().stdout == ""
+
+
+def test_a_way_with_dots_leads_to_what_is_read_only(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.put(["/sys/../proc/sys"], "linux", "readonlyPaths")
+    container = runtime.running(bundle.sleeping())
+    assert "ro" in observe.mount_at(container.pid, "/proc/sys").options
+
+
 @pytest.mark.parametrize("path", MASKED_PATHS)
 def test_a_default_masked_path_tells_nothing(runtime: Runtime, bundle: Bundle, path: str) -> None:
     script = f"if [ -d {path} ]; then ls -A {path}; elif [ -e {path} ]; then cat {path}; fi"
