@@ -5,6 +5,7 @@ A checkpoint names each by the place where it is mounted; a restore says by the 
 
 from __future__ import annotations
 
+from ocirun import device_nodes
 from ocirun.planner.devices import DEFAULT_DEVICES
 from ocirun.planner.mounts import is_bind
 
@@ -46,10 +47,12 @@ def binds(config: Config) -> list[Mount]:
     return [mount for mount in config.get("mounts", ()) if is_bind(mount)]
 
 
-def devices(config: Config) -> list[str]:
-    """Where the devices of a container are: in a user namespace they are bound, for they cannot be made."""
-    defaults = [f"/dev/{name}" for name, _, _ in DEFAULT_DEVICES]
-    return [*defaults, *(device["path"] for device in config.get("linux", {}).get("devices", ()))]
+def _devices(config: Config) -> list[tuple[str, str]]:
+    """Where the devices of a container are, after the pointers of those that the config names: in a user
+    namespace they are bound, for they cannot be made."""
+    listed = config.get("linux", {}).get("devices", ())
+    asked = [(f"/linux/devices/{number}", device["path"]) for number, device in enumerate(listed)]
+    return [*(("", f"/dev/{name}") for name, _, _ in DEFAULT_DEVICES), *asked]
 
 
 def of_dump(config: Config, present: Iterable[Row], resolve: Callable[[str], str]) -> list[tuple[str, str]]:
@@ -58,7 +61,8 @@ def of_dump(config: Config, present: Iterable[Row], resolve: Callable[[str], str
     ``resolve`` gives the place that a path of the config leads to in the container.
     """
     tops = {row.point: row for row in present}
-    asked = [mount["destination"] for mount in binds(config)] + devices(config)
+    asked = [mount["destination"] for mount in binds(config)]
+    asked += [path for _, path in _devices(config)]
     places = [path if path in tops else resolve(path) for path in asked]
     found = dict.fromkeys((place, place) for place in places if place in tops)
     for path in config.get("linux", {}).get("maskedPaths", ()):
@@ -71,7 +75,8 @@ def of_dump(config: Config, present: Iterable[Row], resolve: Callable[[str], str
 def of_restore(config: Config, bundle: str, resolve: Callable[[str], str]) -> list[tuple[str, str]]:
     """Names and sources for a restore; ``resolve`` gives the place that a path of the config leads to in the
     root file system, sources that are not absolute lie in the ``bundle``."""
-    found = [(path, path) for path in devices(config)]
+    elsewhere = device_nodes.elsewhere(config.get("linux", {}).get("devices", ()))
+    found = [(path, elsewhere.get(pointer, path)) for pointer, path in _devices(config)]
     for mount in binds(config):
         source = mount.get("source", "")
         found.append((resolve(mount["destination"]), source if source[:1] == "/" else f"{bundle}/{source}"))

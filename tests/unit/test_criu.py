@@ -185,6 +185,17 @@ def test_a_restore_knows_their_sources() -> None:
     assert found["/dev/null"] == "/dev/null"
 
 
+def test_a_restore_knows_what_a_device_is_called_on_the_host() -> None:
+    config = _bound()
+    listed = [("/dev/other", 1, 5), ("/dev/zero", 1, 5), ("/dev/nowhere", 4095, 1)]
+    config.setdefault("linux", {})["devices"] = [
+        {"path": path, "type": "c", "major": major, "minor": minor} for path, major, minor in listed
+    ]
+    found = dict(mounts.of_restore(config, "/bundle", _resolve))
+    assert found["/dev/other"] == found["/dev/zero"] == "/dev/zero"
+    assert found["/dev/nowhere"] == "/dev/nowhere"
+
+
 def test_criu_that_is_not_installed_is_a_package_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
