@@ -42,9 +42,10 @@ def send_console(path: str, master: int) -> Task[None]:
     yield from send_descriptor(path, master, b"/dev/ptmx", what, "/process/terminal")
 
 
-def send_pidfd(path: str, pidfd: int) -> Task[None]:
-    """Sends a pidfd to the AF_UNIX stream socket at ``path``, as ``send_console``; raises HostError."""
-    yield from send_descriptor(path, pidfd, b"pidfd", "the pidfd to the socket", "")
+def send_pidfd(path: str, pidfd: int, pointer: str = "") -> Task[None]:
+    """Sends a pidfd to the AF_UNIX stream socket at ``path``, as ``send_console``; raises HostError, with the
+    ``pointer`` of what named the socket."""
+    yield from send_descriptor(path, pidfd, b"pidfd", "the pidfd to the socket", pointer)
 
 
 def send_descriptor(path: str, fd: int, data: bytes, what: str, pointer: str) -> Task[None]:

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 
+#: The annotation, crun's, that names a socket for the pidfd of init.
+PIDFD_RECEIVER = "run.oci.pidfd_receiver"
 #: How many descriptors a create needs at once, at most.
 _DESCRIPTORS = 24
 
@@ -315,10 +317,7 @@ def _execute(
         performers["enter_user_namespace"] = _users_performer(execution, program)
         inheritance = Inheritance(options.preserve_fds, options.stdio)
         yield from execute(program, performers, recorder, execution, inheritance)
-        if options.pidfd_socket:
-            from ocirun.lifecycle.console import send_pidfd
-
-            yield from send_pidfd(options.pidfd_socket, execution.pidfd)
+        yield from _hand_out(options, document, execution)
         writer.write({"created": True})
         if options.pid_file:
             write_pid_file(options.pid_file, execution.pid)
@@ -351,6 +350,20 @@ def end_init(execution: Execution, planned: Plan) -> Task[None]:
         if step.verb in ("make_cgroup", "make_scope"):
             for pidfd in unreported(str(step.args[0]), str(step.args[1])):
                 yield from end(pidfd)
+
+
+def _hand_out(options: CreateOptions, document: Document, execution: Execution) -> Task[None]:
+    """Sends the pidfd of init where the caller, or as with crun an annotation, wants to have it."""
+    annotated = document.config.get("annotations", {}).get(PIDFD_RECEIVER, "")
+    if not options.pidfd_socket and not annotated:
+        return
+    from ocirun.lifecycle.console import send_pidfd
+
+    if options.pidfd_socket:
+        yield from send_pidfd(options.pidfd_socket, execution.pidfd)
+    if annotated:
+        path = paths.join(options.bundle, annotated)
+        yield from send_pidfd(path, execution.pidfd, f"/annotations/{PIDFD_RECEIVER}")
 
 
 def _hook_performer(

@@ -2,8 +2,8 @@
 
 A hook is a program of the host, executed as it is written, without a shell.  It gets the state of the
 container as its standard input, from a sealed file that is there whole, so that nobody waits for it to read;
-what it prints, the end of it, goes into the error if it fails.  It runs in a process group of its own, so
-that its time limit ends its children, too.
+what it prints, the end of it, goes into the error if it fails, or into files that annotations name.  It runs
+in a process group of its own, so that its time limit ends its children, too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import fcntl
 import posix as os
 import time
 
-from ocirun import SPEC_VERSION
+from ocirun import SPEC_VERSION, paths
 from ocirun.errors import Fault, HookError, words_of
 from ocirun.executor.run import ALL_SIGNALS
 from ocirun.executor.sealed import sealed
@@ -23,7 +23,7 @@ from ocirun.waiting import Wait
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Literal, TypeAlias
+    from typing import Any, Literal, TypeAlias
 
     from ocirun_spec.types import Config, Hook
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     Kind: TypeAlias = Literal["prestart", "createRuntime", "poststart", "poststop"]
 
+#: Annotations, crun's: the files to which standard output and error of the hooks are appended.
+OUTPUTS = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
 #: How much of what a hook printed an error repeats: the end of it.
 _TAIL = 4096
 #: How many pieces are read when it has ended: a pipe holds 64 KiB unless somebody widens it.
@@ -121,24 +123,29 @@ class _Running:
         self._pipe, out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(out, True)
-            self._pid = self._spawn(hook, dumps(dict(state)).encode("utf-8", "surrogateescape"), out)
-        except OSError as error:
+            self._pid = self._spawn(hook, state, out)
+        except (OSError, HookError) as error:
             os.close(self._pipe)
+            if isinstance(error, HookError):
+                raise
             raise self.failed(words_of(error.errno or 0), error.errno or 0) from error
         finally:
             os.close(out)
         self._pidfd = os.pidfd_open(self._pid)
 
-    def _spawn(self, hook: Hook, state: bytes, out: int) -> int:
+    def _spawn(self, hook: Hook, state: Mapping[str, object], out: int) -> int:
         entries = (entry.partition("=") for entry in hook.get("env", ()))
+        opened: list[int] = []
         high: list[int] = []
         try:
-            source = sealed(state, "ocirun-state", executable=False)
-            high.append(source)
-            os.lseek(source, 0, 0)
+            text = dumps(dict(state)).encode("utf-8", "surrogateescape")
+            opened.append(sealed(text, "ocirun-state", executable=False))
+            os.lseek(opened[0], 0, 0)
+            for stream in OUTPUTS:
+                opened.append(_file_for(stream, state) or os.dup(out))  # noqa: PERF401 - the second may fail
             # above 0, 1 and 2: else the first dup2 could close what the next one needs
-            high += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (source, out)]
-            places = ((high[1], 0), (high[2], 1), (high[2], 2))
+            high += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in opened]
+            places = [(fd, place) for place, fd in enumerate(high)]
             return os.posix_spawn(
                 self._path,
                 self._words,
@@ -152,7 +159,7 @@ class _Running:
                 setsigdef=ALL_SIGNALS,
             )
         finally:
-            for fd in high:
+            for fd in (*opened, *high):
                 os.close(fd)
 
     def record(self, writer: Writer) -> None:
@@ -224,6 +231,31 @@ class _Running:
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         os.close(self._pidfd)
         os.close(self._pipe)
+
+
+def _file_for(stream: str, state: Mapping[str, object]) -> int:
+    """The file that an annotation names for what hooks print, opened to append to it; 0 where none is named.
+    Raises HookError."""
+    annotations: Any = state.get("annotations", {})
+    name = annotations.get(stream, "")
+    if not name:
+        return 0
+    path = paths.join(str(state["bundle"]), name)
+    # O_NONBLOCK: a FIFO that nobody reads must give an error, not hang us
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        number = error.errno or 0
+        raise HookError(
+            f"open {path} for what hooks print: {words_of(number)}",
+            pointer=f"/annotations/{stream}",
+            operation="open",
+            path=path,
+            errno=number,
+        ) from error
+    os.set_blocking(fd, True)
+    return fd
 
 
 def _inheritable() -> list[int]:

@@ -141,20 +141,24 @@ def _made_aside(view: View, step: Step) -> Expected:
     return {name: made[name] for name in ("fstype", "source", "flags", "options", "set")}
 
 
-def _label(view: View, kind: str, words: list[str], step: Step) -> str:
-    """The label of the mounts; whether the host has SELinux, the plan as a whole does not tell."""
+def _label(view: View, kind: str, words: list[str], step: Step) -> Sequence[str]:
+    """The label of the mounts, with its option; whether the host has SELinux, the plan as a whole does not
+    tell."""
     label = view.linux.get("mountLabel", "")
     own = any("context=" in word for word in words)
     given = label in str(step.args[names(step.verb).index("options")])
-    return label if given and not own and kind not in (*_CGROUPS, "proc", "sysfs", "mqueue") else ""
+    if not label or not given or own or kind in (*_CGROUPS, "proc", "sysfs", "mqueue"):
+        return ()
+    return view.annotations.get("run.oci.mount_context_type", "context"), label
 
 
-def _call(step: Step, kind: str, data: list[str], flags: list[str], label: str) -> Expected:
+def _call(step: Step, kind: str, data: list[str], flags: list[str], label: Sequence[str]) -> Expected:
     """The options as fsconfig(2) takes them, each for itself, or as mount(2) does, in one text; that is the
     call for what fsconfig(2) has no word for, or not the length."""
     given = int(str(step.args[names(step.verb).index("flags")]))
     options = [one for part in data for one in _layers(kind, part)]
-    quoted, plain = ([f'context="{label}"'], [f"context={label}"]) if label else ([], [])
+    quoted = ['{}="{}"'.format(*label)] if label else []
+    plain = ["=".join(label)] if label else []
     if given or "iversion" in flags or any(len(one.partition("=")[2]) > _LONGEST for one in options):
         bits = {**_FLAGS, "ro": _MS_RDONLY}
         return {

@@ -21,13 +21,13 @@ REFUSED: dict[str, tuple[str, str]] = {
 }
 IGNORED: dict[str, str] = {
     "keep_original_groups": "list them in /process/user/additionalGids",
-    "pidfd_receiver": "--pidfd-socket names the socket",
-    "hooks.stdout": "what a hook has printed is in the error when it fails",
-    "hooks.stderr": "what a hook has printed is in the error when it fails",
-    "mount_context_type": "name the type in the options of the mount, such as rootcontext=",
     "timens_offset": "/linux/timeOffsets has them",
     "systemd.force_cgroup_v1": "there is cgroup2 alone",
 }
+#: They name files, and are obeyed by the hooks that the host runs (ocirun.lifecycle.hooks).
+OUTPUTS = ("hooks.stdout", "hooks.stderr")
+#: The options of SELinux that give a label to a mount.
+CONTEXTS = ("context", "fscontext", "defcontext", "rootcontext")
 
 
 def check(draft: Draft) -> None:
@@ -36,8 +36,22 @@ def check(draft: Draft) -> None:
         name = key.removeprefix(PREFIX)
         if name == key or text == "0":
             continue
-        if name in REFUSED:
+        if name in OUTPUTS:
+            _check_output(draft, f"/annotations/{key}", text)
+        elif name == "mount_context_type" and text not in CONTEXTS:
+            draft.fault(f"/annotations/{key}", text, f"must be one of {', '.join(CONTEXTS)}", "see mount(8)")
+        elif name in REFUSED:
             why, hint = REFUSED[name]
             draft.gap(f"/annotations/{key}", text, f"is not built: {why}", hint)
         elif name in IGNORED:
             draft.warn(f"/annotations/{key}", text, "has no effect here", IGNORED[name])
+
+
+def _check_output(draft: Draft, pointer: str, text: str) -> None:
+    draft.check_words(pointer, (text,))
+    hooks = draft.config.get("hooks", {})
+    if hooks.get("createContainer") or hooks.get("startContainer"):
+        draft.warn(
+            pointer, text, "gets nothing of what the hooks inside the container print",
+            "the end of that is in the error when one fails",
+        )  # fmt: skip

@@ -47,6 +47,8 @@ WITHOUT_DISK = frozenset(
 )
 #: What SELinux labels by its policy: what is the kernel's own, or there already when it is mounted.
 _LABELLED = ("proc", "sysfs", "mqueue", *_CGROUPS)
+#: The annotation, crun's, that says which of the options of SELinux (mount(8)) gives it.
+LABEL_WORD = "run.oci.mount_context_type"
 #: Since when overlay has the parameter ``lowerdir+``.
 _LAYERS_ONE_BY_ONE = (6, 7)
 #: What mount(2) clears in a remount that does not name it.
@@ -166,8 +168,8 @@ def call(
     when it has such.
     """
     extra = ["ro"] if readonly else []
-    label = _label(draft, pointer, kind, options)
-    parameters = [*options.parameters(kind), *extra, *([f"context={label}"] if label else [])]
+    label, word = _label(draft, pointer, kind, options), label_word(draft)
+    parameters = [*options.parameters(kind), *extra, *([f"{word}={label}"] if label else [])]
     names = [*options.names(), *extra]
     layered = any(one.startswith("lowerdir+=") for one in parameters)
     new_enough = not layered or draft.host.kernel >= _LAYERS_ONE_BY_ONE
@@ -175,7 +177,7 @@ def call(
     if fitting and new_enough and "iversion" not in names:
         return 0, parameters
     # here the commas of a label would end it
-    text = ",".join([*options.words(kind), *([f'context="{label}"'] if label else [])])
+    text = ",".join([*options.words(kind), *([f'{word}="{label}"'] if label else [])])
     told = f"longer than the {LONGEST_TEXT} bytes that mount(2) takes"
     if length(source) > LONGEST_TEXT:
         draft.fault(_place(pointer, "source"), source, f"source is {told}")
@@ -190,6 +192,11 @@ def call(
     for name in names:
         flags |= CLASSIC[name]
     return flags, [text]
+
+
+def label_word(draft: Draft) -> str:
+    """The option that gives a label to a new file system; as with crun an annotation says it."""
+    return draft.config.get("annotations", {}).get(LABEL_WORD, "context")
 
 
 def _label(draft: Draft, pointer: str, kind: str, options: MountOptions) -> str:

@@ -76,16 +76,6 @@ _CHANGED = (
     "the_host_sees_nothing_of_it",
     "a_destination_behind_a_link_stays_inside",
 )
-_NOT_RAW = "does not know crun's annotations for filters"
-#: The tests of these that succeed.
-_RAW = (
-    "a_raw_filter_answers",
-    "a_raw_filter_is_there_instead_of_the_profile",
-    "what_is_executed_has_the_raw_filter",
-    "a_raw_filter_asks_the_receiver",
-    "a_profile_asks_the_receiver",
-    "nobody_who_is_asked_answers_that_there_is_no_such_call",
-)
 _NOT_STRICT = "leaves out what it does not know, whatever is annotated"
 _NO_POLICY = "takes SELinux without a policy for none"
 _UMASK = "sets 0022"
@@ -110,7 +100,6 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_an_overlay_takes_what_the_container_writes": _NOT_OVER,
         "test_what_only_cgroup_v1_had_is_refused": "ignores it without a word",
         **{f"test_{name}": _NO_LINKS for name in _LINKS},
-        **{f"test_{name}": _NOT_RAW for name in _RAW},
         "test_the_payload_has_a_cgroup_of_its_own_below": "does not know crun's annotation",
         **{f"test_{name}": _NO_MOUNTS for name in _CHANGED},
         "test_what_lies_below_need_not_come_with_it": "has the kernel refuse it",

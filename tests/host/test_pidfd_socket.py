@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tests.host.runtimes import Runtime
 
 
-def _listen(path: Path) -> socket.socket:
+def listen(path: Path) -> socket.socket:
+    """A socket that waits for one who sends a descriptor."""
     listener = socket.socket(socket.AF_UNIX)
     listener.settimeout(20)
     listener.bind(str(path))
@@ -24,7 +25,7 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _pid_of_received(listener: socket.socket) -> int:
+def pid_of_received(listener: socket.socket) -> int:
     """The pid behind the only descriptor that came (proc_pid_fdinfo(5))."""
     with listener.accept()[0] as caller:
         _, (pidfd,), _, _ = socket.recv_fds(caller, 100, 4)
@@ -37,12 +38,12 @@ def _pid_of_received(listener: socket.socket) -> int:
 
 def test_the_pidfd_of_init_and_of_an_exec(ocirun: Runtime, bundle: Bundle, scratch: Path) -> None:
     path = scratch / "tmp/pidfd.sock"
-    with _listen(path) as listener:
+    with listen(path) as listener:
         container = ocirun.create(bundle.sleeping(), "--pidfd-socket", str(path))
-        assert _pid_of_received(listener) == container.pid
+        assert pid_of_received(listener) == container.pid
         container.start()
         pid = execs.detached(container, "sleep", "1000", flags=("--pidfd-socket", str(path)))
-        assert _pid_of_received(listener) == pid
+        assert pid_of_received(listener) == pid
     path.unlink()
 
 

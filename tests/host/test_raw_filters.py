@@ -26,6 +26,7 @@ RAW, RECEIVER = "run.oci.seccomp_bpf_data", "run.oci.seccomp.receiver"
 #: SECCOMP_RET_… (linux/seccomp.h).
 ERRNO, NOTIFY, ALLOW = 0x00050000, 0x7FC00000, 0x7FFF0000
 CALL = "munlockall"
+BOTH = pytest.mark.parametrize("runtime", ["ocirun", "crun"], indirect=True)
 
 
 def program(*code: tuple[int, int, int, int]) -> str:
@@ -48,12 +49,14 @@ def tried(container: Container, name: str) -> str:
     return execute(container, "/bin/caller", str(native(name))).ok().stdout
 
 
+@BOTH
 @PRIVILEGES
 def test_a_raw_filter_answers(runtime: Runtime, bundle: Bundle, forbidden: bool) -> None:
     raw(calling(bundle, native(CALL)), answering(ERRNO | errno.EXDEV), forbidden=forbidden)
     assert runtime.run(bundle).ok().stdout == f"-{errno.EXDEV}\n"
 
 
+@BOTH
 def test_a_raw_filter_is_there_instead_of_the_profile(runtime: Runtime, bundle: Bundle) -> None:
     filtered(with_caller(bundle.sleeping()), denying(CALL, "mkdir"))
     container = runtime.running(raw(bundle, answering(ERRNO | errno.EXDEV)))
@@ -62,6 +65,7 @@ def test_a_raw_filter_is_there_instead_of_the_profile(runtime: Runtime, bundle: 
     assert tried(container, "mkdir") == f"-{errno.EFAULT}\n"
 
 
+@BOTH
 @PRIVILEGES
 def test_what_is_executed_has_the_raw_filter(runtime: Runtime, bundle: Bundle, forbidden: bool) -> None:
     raw(with_caller(bundle.sleeping()), answering(ERRNO | errno.EXDEV), forbidden=forbidden)
@@ -69,6 +73,7 @@ def test_what_is_executed_has_the_raw_filter(runtime: Runtime, bundle: Bundle, f
     assert tried(container, CALL) == f"-{errno.EXDEV}\n"
 
 
+@BOTH
 @pytest.mark.parametrize("answer", [-errno.EXDEV, 42])
 def test_a_raw_filter_asks_the_receiver(
     runtime: Runtime, bundle: Bundle, tmp_path: Path, answer: int
@@ -80,6 +85,7 @@ def test_a_raw_filter_asks_the_receiver(
     assert agent.asked == [native(CALL)]
 
 
+@BOTH
 def test_a_profile_asks_the_receiver(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
     filtered(with_caller(bundle.sleeping()), denying(CALL, action="SCMP_ACT_NOTIFY"))
     bundle.put({RECEIVER: str(tmp_path / "agent")}, "annotations")
@@ -90,6 +96,7 @@ def test_a_profile_asks_the_receiver(runtime: Runtime, bundle: Bundle, tmp_path:
     assert len(agent.states) == 2
 
 
+@BOTH
 def test_the_member_of_the_profile_is_before_the_receiver(
     runtime: Runtime, bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -99,6 +106,7 @@ def test_the_member_of_the_profile_is_before_the_receiver(
         assert runtime.run(bundle).ok().stdout == "42\n"
 
 
+@BOTH
 def test_nobody_who_is_asked_answers_that_there_is_no_such_call(runtime: Runtime, bundle: Bundle) -> None:
     raw(calling(bundle, native(CALL)), answering(NOTIFY))
     assert runtime.run(bundle).ok().stdout == f"-{errno.ENOSYS}\n"
