@@ -13,7 +13,7 @@ HERE = "/linux/seccomp"
 WITH_NUMBER = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 65535}
 
 #: Annotations that say who listens, where the profile does not.
-LISTENING = frozenset({"run.oci.seccomp.receiver"})
+LISTENING = frozenset({"run.oci.seccomp.receiver", "run.oci.seccomp.plugins"})
 
 
 def check_seccomp(config: Object, found: Found) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posix as os
 
+from ocirun import full
 from ocirun.errors import ConfigError, Fault, UsageError
-from ocirun.planner.draft import RAW_FILTER
+from ocirun.planner.draft import PLUGINS, RAW_FILTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def filter_of(config: Config, root: str, *, keep: bool = True) -> Filter | None:
     Its module is loaded only for a container that has one.
     """
     profile = config.get("linux", {}).get("seccomp")
-    raw = config.get("annotations", {}).get(RAW_FILTER)
+    annotations = config.get("annotations", {})
+    if PLUGINS in annotations:
+        full.become_full()  # what loads a library is none of the core
+    raw = annotations.get(RAW_FILTER)
     if raw is not None:
         from ocirun.seccomp.raw import raw_filter
 
@@ -33,7 +37,7 @@ def filter_of(config: Config, root: str, *, keep: bool = True) -> Filter | None:
     from ocirun.lifecycle.filter import compiled_filter
     from ocirun.seccomp.cache import FAIL_UNKNOWN
 
-    strict = config.get("annotations", {}).get(FAIL_UNKNOWN, "0") != "0"
+    strict = annotations.get(FAIL_UNKNOWN, "0") != "0"
     return compiled_filter(profile, root, keep=keep, strict=strict)
 
 

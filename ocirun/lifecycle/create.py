@@ -308,7 +308,7 @@ def _execute(
             performers["make_scope"] = scope_performer(systemd, writer, execution, lock.path)
         performers["move_net_devices"] = _network_performer(execution, moved, lock.path)
         performers["run_hook"] = _hook_performer(document, first, execution, writer)
-        performers["send_listener"] = _listener_performer(first, execution)
+        performers["send_listener"] = _listener_performer(first, execution, lock.path)
         if options.notify:
             from ocirun.lifecycle.notify import prepare
 
@@ -433,13 +433,13 @@ def _let_go(moved: Sequence[Moved]) -> None:
         devices.close()
 
 
-def _listener_performer(first: dict[str, object], execution: Execution) -> Performer:
+def _listener_performer(first: dict[str, object], execution: Execution, directory: str) -> Performer:
     """Hands the listener of the filter to its agent; the module is loaded only for a container with one."""
 
     def listener(step: Step, slots: dict[str, int]) -> Task[None]:
         from ocirun.lifecycle.listener import send_listener
 
-        yield from send_listener(step, slots, execution.pid, first, "creating")
+        yield from send_listener(step, slots, execution.pid, first, "creating", directory=directory)
 
     return listener
 

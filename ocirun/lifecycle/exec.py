@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import posix as os
 
-from ocirun import full
+from ocirun import full, paths
 from ocirun import host as facts
 from ocirun.cgroup.files import is_frozen
 from ocirun.errors import Fault, HelperError, OcirunError, StateError, StepError, words_of
@@ -362,7 +362,11 @@ def _performers(target: Target, options: ProcessOptions, execution: Execution) -
     def listener(step: Step, slots: dict[str, int]) -> Task[None]:
         from ocirun.lifecycle.listener import send_listener
 
-        yield from send_listener(step, slots, execution.pid, target.head, target.status, target.pid)
+        directory = paths.join(target.root, target.id)
+        head, status = target.head, target.status
+        yield from send_listener(
+            step, slots, execution.pid, head, status, directory=directory, init=target.pid
+        )
 
     return {
         "open_init": open_init,

@@ -14,7 +14,7 @@ from ocirun.jsontext import dumps
 from ocirun.lifecycle.console import send_descriptor
 from ocirun.lifecycle.frozen import frozen
 from ocirun.lifecycle.hooks import state_for
-from ocirun.planner.seccomp import may_ask, receiver
+from ocirun.planner.seccomp import PLUGINS_POINTER, may_ask, receiver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,17 +25,30 @@ if TYPE_CHECKING:
 
 
 def send_listener(
-    step: Step, slots: dict[str, int], pid: int, head: Mapping[str, object], status: str, init: int = 0
+    step: Step,
+    slots: dict[str, int],
+    pid: int,
+    head: Mapping[str, object],
+    status: str,
+    *,
+    directory: str,
+    init: int = 0,
 ) -> Task[None]:
     """Does the step send_listener for the process ``pid``, and closes our copy of the descriptor: with the
     agent gone nobody shall wait for its answer.
 
-    ``head`` is that of the journal of its container, which has this ``status`` and this ``init``, 0 where
-    the process is the init itself.  Raises HostError when the agent does not take it.
+    ``head`` is that of the journal of its container in the state ``directory``, which has this ``status`` and
+    this ``init``, 0 where the process is the init itself.  Raises HostError when the agent does not take it.
     """
     slot, path, metadata = map(str, step.args)
     listener = slots.pop(slot)
     try:
+        if step.pointer == PLUGINS_POINTER:
+            from ocirun.lifecycle.plugins import hand_on
+
+            about = (directory, str(head["id"]), str(head["bundle"]), paths.join(directory, "config.json"))
+            yield from hand_on(listener, path, about, step.pointer)
+            return
         data = dumps(process_state(pid, metadata, state_for(head, status, init or pid))).encode()
         path = paths.join(str(head["bundle"]), path)
         yield from send_descriptor(path, listener, data, "the seccomp listener to the agent", step.pointer)

@@ -38,9 +38,10 @@ PLANNING = frozenset({"create", "exec", "run"})
 #: Loaded by no command in the core: who would become python3 before (ocirun/full.py).
 FULL = frozenset(
     {
-        "ocirun.cgroup.systemd", "ocirun.executor.detached", "ocirun.lifecycle.systemd",
+        "ocirun.cgroup.systemd", "ocirun.executor.detached", "ocirun.lifecycle.plugins",
+        "ocirun.lifecycle.systemd",
         "ocirun.network.devices", "ocirun.network.moving", "ocirun.planner.systemd", "ocirun.seccomp.compile",
-        "site",
+        "ocirun.seccomp.plugins", "site",
     }
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from ocirun.plan.view import RAW_FILTER, RECEIVER, VERBS
+from ocirun.plan.view import PLUGINS, RAW_FILTER, RECEIVER, VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ ASKERS: dict[str, tuple[str, ...]] = {
     "raise_ambient": ("/process/capabilities/ambient",),
     "set_umask": ("/process/user/umask",),
     "load_seccomp": ("/linux/seccomp", f"/annotations/{RAW_FILTER}"),
-    "send_listener": ("/linux/seccomp/listenerPath", f"/annotations/{RECEIVER}"),
+    "send_listener": ("/linux/seccomp/listenerPath", *(f"/annotations/{one}" for one in (RECEIVER, PLUGINS))),
     "find_home": ("/process/env",),
     "find_program": ("/process/args/0",),
     "exec": ("/process/args",),

@@ -11,7 +11,7 @@ from ocirun.plan.mount_values import MOUNT_VALUES
 from ocirun.plan.namespace_values import NAMESPACE_VALUES
 from ocirun.plan.origins import asker_fits
 from ocirun.plan.scheduling_values import SCHEDULING_VALUES
-from ocirun.plan.view import RAW_FILTER, asks_somebody, entry_at, names, receiver
+from ocirun.plan.view import PLUGINS, RAW_FILTER, asks_somebody, entry_at, names, receiver
 from ocirun.reach import LEAF
 
 TYPE_CHECKING = False
@@ -194,8 +194,10 @@ def _raw(text: str | None) -> Expected:
 
 
 def _listener(view: View, _step: Step) -> Expected:
-    profile = view.linux.get("seccomp", {})
-    return {"path": receiver(view), "metadata": profile.get("listenerMetadata", "")}
+    metadata = (
+        "" if PLUGINS in view.annotations else view.linux.get("seccomp", {}).get("listenerMetadata", "")
+    )
+    return {"path": receiver(view), "metadata": metadata}
 
 
 def _console(view: View, _step: Step) -> Expected:

@@ -25,6 +25,8 @@ CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000  # linux/sched.h
 
 #: Annotations, crun's: the filter itself, and who gets its listener where /linux/seccomp does not say it.
 RAW_FILTER, RECEIVER = "run.oci.seccomp_bpf_data", "run.oci.seccomp.receiver"
+#: That which names plugins, who get the listener before anybody else.
+PLUGINS = "run.oci.seccomp.plugins"
 
 _EMPTY: Config = {"ociVersion": "", "root": {"path": ""}}
 _NO_PROCESS: Process = {"cwd": "", "args": []}
@@ -156,6 +158,8 @@ def asks_somebody(view: View) -> bool:
 
 def receiver(view: View) -> str:
     """The path of who gets the listener, "" for nobody."""
+    if PLUGINS in view.annotations:
+        return view.annotations[PLUGINS]
     return view.linux.get("seccomp", {}).get("listenerPath") or view.annotations.get(RECEIVER, "")
 
 

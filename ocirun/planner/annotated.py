@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 PREFIX = "run.oci."
 #: Name -> what to tell, and what to do about it.
 REFUSED: dict[str, tuple[str, str]] = {
-    "seccomp.plugins": (
-        "no library of somebody else is loaded into the runtime",
-        "let an agent listen: /linux/seccomp/listenerPath",
-    ),
     "handler": ("a program is executed by the kernel alone", "give args[0] a program of Linux"),
 }
 IGNORED: dict[str, str] = {

@@ -22,6 +22,8 @@ _NO_LINUX: Linux = {}
 _NO_USER: User = {}
 #: The annotation, crun's, that holds the filter of system calls itself, in place of a profile.
 RAW_FILTER = "run.oci.seccomp_bpf_data"
+#: That which names the plugins that decide for a filter, in place of who listens at any socket.
+PLUGINS = "run.oci.seccomp.plugins"
 
 
 class Filter:

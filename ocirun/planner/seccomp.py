@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocirun import paths
 from ocirun.plan import steps
-from ocirun.planner.draft import RAW_FILTER
+from ocirun.planner.draft import PLUGINS, RAW_FILTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _POINTER = "/linux/seccomp"
 LISTENER_PATH = f"{_POINTER}/listenerPath"
 #: The annotation, crun's, that says it where that member is absent; it is older.
 RECEIVER = "run.oci.seccomp.receiver"
+PLUGINS_POINTER = f"/annotations/{PLUGINS}"
 RAW_POINTER = f"/annotations/{RAW_FILTER}"
 _NO_PROFILE: Seccomp = {"defaultAction": "SCMP_ACT_ALLOW"}
 
@@ -101,9 +102,13 @@ def _profile(config: Config) -> Seccomp:
 
 
 def receiver(config: Config) -> tuple[str, str]:
-    """The path of the socket that gets the listener, "" for none, and the pointer of what names it."""
+    """The path of the socket that gets the listener, or those of the plugins, "" for none, and the pointer of
+    what names them."""
     path = _profile(config).get("listenerPath", "")
-    annotated = config.get("annotations", {}).get(RECEIVER, "")
+    annotations = config.get("annotations", {})
+    if PLUGINS in annotations:
+        return annotations[PLUGINS], PLUGINS_POINTER
+    annotated = annotations.get(RECEIVER, "")
     if path or not annotated:
         return path, LISTENER_PATH
     return annotated, f"/annotations/{RECEIVER}"
@@ -126,6 +131,10 @@ def _flags(draft: Draft, *, asking: bool) -> int:
 def _send(draft: Draft) -> Step:
     """What listens is an AF_UNIX stream; a relative path counts from the bundle."""
     path, pointer = receiver(draft.config)
+    if pointer == PLUGINS_POINTER:
+        if not all(one.startswith("/") for one in path.split(":")):
+            draft.fault(pointer, path, "must be absolute paths, with a colon between two")
+        return steps.send_listener(listener="listener", path=path, metadata="", pointer=pointer)
     absolute = paths.join(draft.options.bundle, path)
     if len(absolute.encode("utf-8", "surrogatepass")) > _LONGEST_PATH:
         rule = f"must not be longer than {_LONGEST_PATH} bytes"

@@ -1,0 +1,112 @@
+"""The agent of a filter whose decisions plugins take, as with crun: a process of ours that loads them.
+
+They are libraries of somebody else, so they are loaded neither into the runtime nor into the shim.  The agent
+has nothing of ours open but the listener, is in a session of its own, and ends when no process is left under
+the filter, or when a plugin ends it: then the kernel answers ENOSYS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+from ocirun.errors import HostError
+from ocirun.waiting import Wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocirun.waiting import Task
+
+_READY = b"ready"
+#: Seconds that all plugins together may take to start; then the agent is killed, and a little later given up.
+_PATIENCE = 10
+_LONGEST = 4096
+
+
+def hand_on(listener: int, plugins: str, about: Sequence[str], pointer: str) -> Task[None]:
+    """Starts the agent of the ``plugins``, whose paths have colons between them, for a ``listener``, which
+    stays the caller's to close.
+
+    ``about`` is what a plugin is told: the directory of the container's state, its name, its bundle and its
+    config.  ``pointer`` is that of what names the plugins.  Raises HostError, when nothing of it is left.
+    """
+    hearing, telling = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _fork(listener, telling, plugins.split(":"), about)
+        os.close(telling)
+        telling = -1
+        said = yield from _hear(hearing)
+    finally:
+        for fd in (hearing, telling):
+            if fd >= 0:
+                os.close(fd)
+    if said != _READY:
+        raise HostError(
+            f"seccomp plugins: {said.decode(errors='replace') or 'their agent has ended'}",
+            pointer=pointer,
+            hint="a plugin is a library of crun's seccomp_notify_plugin.h that root or you alone can write",
+        )
+
+
+def _hear(fd: int) -> Task[bytes]:
+    said = b""
+    until = time.monotonic() + 2 * _PATIENCE
+    while (yield Wait(reads=(fd,), until=until)):
+        piece = os.read(fd, _LONGEST)
+        if not piece:
+            return said
+        said += piece
+    return b"they did not start in time"
+
+
+def _fork(listener: int, telling: int, plugins: Sequence[str], about: Sequence[str]) -> None:
+    """Nobody waits for the agent: it is the grandchild that is left when its parent has ended."""
+    pid = os.fork()  # noqa: TID251 - foreign libraries are loaded in it alone
+    if pid:
+        with contextlib.suppress(ChildProcessError):  # the kernel has reaped it: our caller ignores SIGCHLD
+            os.waitpid(pid, 0)
+        return
+    try:
+        if not os.fork():  # noqa: TID251 - as above
+            _be_agent(listener, telling, plugins, about)
+    finally:
+        os._exit(0)
+
+
+def _be_agent(listener: int, telling: int, plugins: Sequence[str], about: Sequence[str]) -> None:
+    _let_go(listener, telling)
+    signal.alarm(_PATIENCE)
+    from ocirun.seccomp.plugins import Conf, RefusedError, run
+
+    try:
+        agent = run(listener, plugins, Conf(*map(os.fsencode, about)))
+    except (RefusedError, OSError) as error:
+        os.write(telling, str(error).encode("utf-8", "replace")[:_LONGEST])
+        return
+    signal.alarm(0)
+    os.write(telling, _READY)
+    os.close(telling)
+    agent.serve()
+
+
+def _let_go(*kept: int) -> None:
+    """Nothing of who called us stays open: he would wait for the end of what he reads, and so would others
+    for his locks."""
+    os.setsid()
+    os.chdir("/")
+    null = os.open("/dev/null", os.O_RDWR)
+    for place in range(3):
+        os.dup2(null, place)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:  # the one that the list was read with
+                continue
+    for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
