@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from ocirun.cli.signals import complete
 from ocirun.cli.where import store_of
-from ocirun.config import SIZE, load_bytes, parse
-from ocirun.errors import ConfigError, Fault, UsageError
+from ocirun.config import SIZE, load_bytes, read_resources
+from ocirun.errors import UsageError
 from ocirun.files import read_whole
 from ocirun.lifecycle.update import update
 
@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirun.cli.parse import Invocation
     from ocirun.cli.report import Reporter
+    from ocirun.errors import Fault
 
 #: As runc takes them: 64m, 64M, 64MiB, 1.5g, "64 mb".
 _SIZE = re.compile(r"(-?[0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgtp]?)i?b?", re.IGNORECASE)
@@ -89,7 +90,4 @@ def amount(flag: str, text: str, *, units: bool) -> int:
 
 def _from_file(name: str) -> dict[str, object]:
     source = read_whole(sys.stdin.fileno(), SIZE) if name == "-" else load_bytes(name, bundled=False)
-    value, sound = parse(source)
-    if sound and isinstance(value, dict):
-        return dict(value)
-    raise ConfigError([Fault("", "must be a JSON object, the resources of a config.json")], name=name)
+    return {**read_resources(source, name)}

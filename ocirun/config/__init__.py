@@ -62,6 +62,15 @@ WHOLE = Part("", "Config", check, check_rules)
 PROCESS = Part("/process", "Process", check_process, check_process_rules)
 
 
+def _check_object(value: Json, fault: Broken, unknown: Unknown) -> None:
+    del unknown
+    if not isinstance(value, dict):
+        fault("", "must be a JSON object, the resources of a config.json", value)
+
+
+_RESOURCES = Part("/linux/resources", "Resources", _check_object, lambda _value, _found: None)
+
+
 class Document:
     """A config.json that was read: what it says, and where it says it.
 
@@ -163,6 +172,20 @@ def _sound(value: Json, source: bytes, name: str, strangers: list[tuple[str, str
 
         document.warn(misspelt(value, strangers))
     return document
+
+
+def read_resources(source: bytes, name: str) -> dict[str, Json]:
+    """The Resources object that ``source`` holds, for an update: that judges it, by what there is already.
+
+    Raises ConfigError with every fault of the syntax, each with its place in the file ``name``.
+    """
+    value, sound = parse(source)
+    if not sound or not isinstance(value, dict):
+        from ocirun.config.diagnosis import diagnose
+
+        value, _ = diagnose(source, name, _RESOURCES)
+    assert isinstance(value, dict)
+    return value
 
 
 def load(path: str, part: Part = WHOLE) -> Document:

@@ -40,6 +40,8 @@ _MORE_PLACES = "/usr/local/sbin:/usr/sbin:/sbin"
 #: others.
 _PATIENCE = 30.0
 _SIGKILL = 9
+#: How many bytes of what is no message an error repeats.
+_SHOWN = 16
 
 
 def find() -> str:
@@ -96,15 +98,17 @@ class Service:
 
     def ask(self, request: bytes, notified: Notified) -> Task[Message]:
         """Sends a request and gives the answer, whether it is a success or not; an empty one where criu has
-        ended without a word.  ``notified`` is told of what it tells meanwhile, and it waits for that."""
+        ended without a word.  ``notified`` is told of what it tells meanwhile, and it waits for that.
+
+        Raises HostError for what is no message of criu.
+        """
         yield from self._send(request)
         while True:
             packet, fds = yield from self._next()
             try:
-                answer = Message(packet)
+                answer, told = _read(packet)
                 if answer.number(1) != requests.NOTIFY:
                     return answer
-                told = answer.message(5)
                 yield from notified(told.text(1), told.number(2), fds)
             finally:
                 for fd in fds:
@@ -146,6 +150,19 @@ class Service:
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def _read(packet: bytes) -> tuple[Message, Message]:
+    """A message of criu's, and the notification in it."""
+    try:
+        answer = Message(packet)
+        return answer, answer.message(5)
+    except ValueError as error:
+        raise HostError(
+            f"criu does not speak its RPC: {packet[:_SHOWN].hex(' ')} is no message of that",
+            hint="is the program of that name another one, or does something write to its descriptor 3?",
+            code="criu",
+        ) from error
 
 
 def directory(path: str, *, make: bool) -> int:

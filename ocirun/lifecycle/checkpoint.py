@@ -21,6 +21,7 @@ from ocirun.lifecycle.images import DESCRIPTORS, Images
 from ocirun.lifecycle.resolve import resolver
 from ocirun.lifecycle.state import PAUSED, RUNNING, State
 from ocirun.lifecycle.undo import despite, ignore, undo
+from ocirun.planner.ownership import DELEGATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,8 +94,21 @@ def _check_notify(directory: str, pid: int) -> None:
         )
 
 
+def _check_delegate(config: Config) -> None:
+    """Raises HostError for what no restore could make again: criu puts all processes into one cgroup."""
+    if DELEGATE in config.get("annotations", {}):
+        raise HostError(
+            f"a container with {DELEGATE} cannot be checkpointed: it could not be restored, as criu puts all "
+            "processes into one cgroup",
+            pointer=f"/annotations/{DELEGATE}",
+            hint="create it without that annotation",
+            code="criu",
+        )
+
+
 def _dump(lock: Lock, entries: Journal, wanted: requests.Dump, program: str) -> Task[None]:
     config = frozen(lock.path, entries)
+    _check_delegate(config)
     images = service.directory(wanted.images, make=True)
     work = None
     kept = Images(images)

@@ -130,10 +130,10 @@ def root_mounts(mounts: Iterable[types_pb2.Mount]) -> list[RootMount]:
 
 def resources(packed: Any) -> dict[str, object]:
     """The OCI Resources, JSON, in ``packed``: an object, whose members the update judges; raises Refused."""
-    value, sound = config.parse(packed.value)
-    if not sound or not isinstance(value, dict):
-        raise Refused(codes.INVALID_ARGUMENT, "the resources of an update must be a JSON object")
-    return dict(value)
+    try:
+        return {**config.read_resources(packed.value, "resources")}
+    except ConfigError as error:
+        raise Refused(codes.INVALID_ARGUMENT, str(error)) from None
 
 
 def process(packed: Any, *, terminal: bool) -> Process:

@@ -295,6 +295,28 @@ def test_what_belongs_to_a_cgroup_that_criu_does_not_make(
     )
 
 
+def test_what_could_not_be_restored_is_not_checkpointed(
+    ocirun: Runtime, bundle: Bundle, images: Path
+) -> None:
+    checkpoints.stand_in(ocirun, "exit 1")
+    annotation = "run.oci.delegate-cgroup"
+    container = ocirun.running(bundle.sleeping().put({annotation: "payload"}, "annotations"))
+    checkpoints.take(container, images).refused(f"/annotations/{annotation}", "could not be restored")
+    assert not images.exists()
+    assert observe.alive(container.pid)
+
+
+@pytest.mark.parametrize("packet", ["\\377\\377", "\\010\\006\\052\\002\\012\\020"])
+def test_a_criu_that_speaks_something_else(
+    ocirun: Runtime, bundle: Bundle, images: Path, taken: Path, packet: str
+) -> None:
+    """No message at all, and one whose notification is none."""
+    checkpoints.stand_in(ocirun, f"head -c 1 <&3 >/dev/null; printf '{packet}' >&3; cat <&3")
+    done = checkpoints.attempt(ocirun, bundle.sleeping().write(), taken, new_id())
+    done.refused("criu does not speak its RPC")
+    checkpoints.take(ocirun.running(bundle), images).refused("criu does not speak its RPC")
+
+
 def test_without_a_cgroup_nothing_is_restored(ocirun: Runtime, bundle: Bundle, taken: Path) -> None:
     begun = ocirun.scratch / "begun"
     checkpoints.stand_in(ocirun, f"touch {begun}; exit 1")

@@ -172,3 +172,27 @@ def test_limits_may_come_through_a_pipe() -> None:
 def test_a_missing_file_of_limits_is_not_told_of_bundles() -> None:
     with pytest.raises(ConfigError, match="on the host, not in the container"):
         _from_file("/nonexist")
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        (b'{"pids":\n  {"limit": 7,}}', ["2:14 ", "comma"]),
+        (b'{"pids": {"limit": 7}, "pids": {}}', ["1:24 /pids"]),
+        (b'{"pids": ', ["1:10 "]),
+        (b"", ["1:1 "]),
+        (b"[]", ["1:1 /: []: must be a JSON object"]),
+        (b'{"cpu": {"cpus": "\xff"}}', ["1:19 /: ff: must be UTF-8"]),
+    ],
+)
+def test_limits_that_are_no_json_are_told_with_their_place(
+    tmp_path: Path, text: bytes, places: list[str]
+) -> None:
+    file = tmp_path / "limits.json"
+    file.write_bytes(text)
+    with pytest.raises(ConfigError) as caught:
+        _from_file(str(file))
+    first, *more = places
+    assert f"{file}:{first}" in str(caught.value)
+    for word in more:
+        assert word in str(caught.value)
