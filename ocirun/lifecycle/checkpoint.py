@@ -45,10 +45,13 @@ def checkpoint(
     container: str,
     wanted: requests.Dump,
     warn: Callable[[Fault], None] = ignore,
+    *,
+    keep: bool = False,
 ) -> Task[None]:
     """Writes the processes of a running or paused container into ``wanted.images``.
 
-    Unless they are to be left running the container has ended then, and is deleted as with runc and crun.
+    Unless they are to be left running the container has ended then, and is deleted as with runc and crun, or
+    stays to be deleted (``keep``).
     Raises HostError where criu is missing or fails (the container goes on as before, and the images are those
     that were there), StateError for a container that does not run.
     """
@@ -60,7 +63,7 @@ def checkpoint(
         _check_status(State(container, entries).status)
         _check_notify(lock.path, entries.pid)
         yield from _dump(lock, entries, wanted, program)
-        if not (wanted.leave_running or wanted.pre_dump):
+        if not (keep or wanted.leave_running or wanted.pre_dump):
             yield from undo(lock, warn=warn)
     finally:
         lock.close()

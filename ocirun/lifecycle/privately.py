@@ -29,9 +29,8 @@ _IFREQ = "16sh22x"
 _MS_BIND, _MS_REC, _MS_SLAVE = 1 << 12, 1 << 14, 1 << 19
 
 
-def with_root(rootfs: str, place: str, then: Callable[[], T]) -> T:
-    """Does ``then`` in a mount namespace that is a copy of ours and has ``rootfs``, with what is mounted in
-    it, mounted at the directory ``place``; a process that ``then`` starts stays in there.
+def in_own_mounts(then: Callable[[], T]) -> T:
+    """Does ``then`` in a mount namespace that is a copy of ours; a process that it starts stays in there.
 
     Raises HostError where the kernel refuses.  The host's mounts go on to arrive in the copy, ours do not
     leave it (mount_namespaces(7)).
@@ -43,8 +42,6 @@ def with_root(rootfs: str, place: str, then: Callable[[], T]) -> T:
         _check(libc.unshare(_CLONE_NEWNS), "unshare the mount namespace")
         try:
             _check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "make all mounts slaves")
-            source, target = os.fsencode(rootfs), os.fsencode(place)
-            _check(libc.mount(source, target, None, _MS_BIND | _MS_REC, None), f"mount {rootfs} on {place}")
             return then()
         finally:
             _check(libc.setns(home, _CLONE_NEWNS), "go back into the mount namespace")
@@ -55,6 +52,14 @@ def with_root(rootfs: str, place: str, then: Callable[[], T]) -> T:
     finally:
         for fd in (home, here, root):
             os.close(fd)
+
+
+def bind(source: str, place: str) -> None:
+    """Mounts the directory ``source``, with what is mounted in it, at ``place``; raises HostError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _MS_BIND | _MS_REC
+    done = libc.mount(os.fsencode(source), os.fsencode(place), None, flags, None)
+    _check(done, f"mount {source} on {place}")
 
 
 def in_network_of(pid: int, then: Callable[[], None]) -> None:

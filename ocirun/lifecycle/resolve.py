@@ -60,6 +60,23 @@ def make_places(rootfs: str, config: Config, bundle: str) -> None:
         os.close(directory)
 
 
+def place_in(root: int, path: str, pointer: str) -> int:
+    """A descriptor of the directory ``path`` below the open directory ``root``, which is made where it is
+    missing; raises HostError for ``pointer``."""
+    walk = _Making(root, path, directory=True)
+    try:
+        if walk.errno:
+            raise HostError(
+                f"make the mount point {path} in the root file system: {words_of(walk.errno)}",
+                errno=walk.errno,
+                path=path,
+                pointer=pointer,
+            )
+        return os.dup(walk.fd)
+    finally:
+        walk.close()
+
+
 class _Making(Walk):
     """A walk that makes what is missing, also what a link leads to: a ``directory`` at its end, or a file.
 

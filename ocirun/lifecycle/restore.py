@@ -16,7 +16,7 @@ from ocirun import config as reading
 from ocirun import full, journal, paths
 from ocirun.criu import failure, mounts, requests, service
 from ocirun.errors import ConfigError, Fault, HostError, words_of
-from ocirun.executor.run import Execution, execute
+from ocirun.executor.run import Execution, Observer, execute
 from ocirun.files import read_file, write_file
 from ocirun.jsontext import loads
 from ocirun.lifecycle.accompany import accompany
@@ -39,14 +39,14 @@ from ocirun.lifecycle.frozen import freeze
 from ocirun.lifecycle.hooks import run_hooks, state_for
 from ocirun.lifecycle.images import DESCRIPTORS
 from ocirun.lifecycle.pidfile import write_pid_file
-from ocirun.lifecycle.privately import in_network_of, set_loopback_up, with_root
+from ocirun.lifecycle.privately import bind, in_network_of, in_own_mounts, set_loopback_up
 from ocirun.lifecycle.record import Recorder, head
 from ocirun.lifecycle.resolve import make_places, resolver
 from ocirun.lifecycle.undo import despite
 from ocirun.plan.compile import compile_plan
 from ocirun.planner.draft import SYSTEMD
 from ocirun.planner.ownership import DELEGATE
-from ocirun.planner.restoring import plan_restore
+from ocirun.planner.restoring import plan_restore, plan_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from ocirun.executor.run import Performer
     from ocirun.lifecycle.accompany import Signals
     from ocirun.lifecycle.create import CreateOptions
+    from ocirun.lifecycle.root_trees import RootTrees
     from ocirun.lifecycle.store import Lock, Store
     from ocirun.plan.model import Plan, Step
     from ocirun.waiting import Task
@@ -88,6 +89,24 @@ def restore(
         connected.close()
 
 
+def check(options: CreateOptions, wanted: requests.Restore) -> None:
+    """Raises what ``restore`` would, as far as it is known before it begins: for who restores later."""
+    check_root("restore")
+    _Restoration(_document(options), options, wanted).close()
+
+
+def _document(options: CreateOptions) -> Document:
+    """The config of the bundle, which can be restored."""
+    document = reading.load(paths.join(options.bundle, "config.json"))
+    check_terminal(
+        wanted=bool(document.config.get("process", {}).get("terminal")),
+        console_socket=options.console_socket,
+        foreground=options.foreground,
+    )
+    _check(document)
+    return document
+
+
 def _restore(
     store: Store,
     container: str,
@@ -96,13 +115,7 @@ def _restore(
     systemd: Manager | None,
 ) -> Task[Container]:
     directory = store.directory(container)
-    document = reading.load(paths.join(options.bundle, "config.json"))
-    check_terminal(
-        wanted=bool(document.config.get("process", {}).get("terminal")),
-        console_socket=options.console_socket,
-        foreground=options.foreground,
-    )
-    _check(document)
+    document = _document(options)
     restoration = _Restoration(document, options, wanted)
     try:
         planned = plan_of(document, container, store, options, systemd)
@@ -158,8 +171,8 @@ class _Restoration:
     """One restore: the open images, criu, and the container as it comes to be."""
 
     __slots__ = (
-        "_before", "_config", "_criu", "_descriptors", "_document", "_execution", "_images", "_namespaces",
-        "_options", "_program", "_wanted", "_work",
+        "_before", "_config", "_criu", "_descriptors", "_document", "_execution", "_images", "_mounts",
+        "_namespaces", "_options", "_program", "_trees", "_wanted", "_work",
     )  # fmt: skip
 
     def __init__(self, document: Document, options: CreateOptions, wanted: requests.Restore) -> None:
@@ -171,6 +184,9 @@ class _Restoration:
         self._criu: service.Service | None = None
         self._before: list[Before] = []
         self._namespaces: list[tuple[str, int]] = []
+        #: Names and sources of what is mounted from outside.
+        self._mounts: list[tuple[str, str]] = []
+        self._trees: RootTrees | None = None
         self._program = service.find()
         self._images = service.directory(wanted.images, make=False)
         self._work = -1
@@ -183,6 +199,8 @@ class _Restoration:
 
     def close(self) -> None:
         """Closes what is open but the pidfd of init."""
+        if self._trees is not None:
+            self._trees.close()
         self._execution.close(keep=("console",) if self._options.foreground else ())
         for fd in (self._images, self._work, *(fd for _, fd in self._namespaces)):
             if fd >= 0:
@@ -197,6 +215,7 @@ class _Restoration:
             told = head(lock.container, self._document, self._options.bundle)
             writer.write(told)
             recorder = Recorder(writer, planned, self._document, self._options.warn)
+            yield from self._open_root(planned)
             self._start(str(told["rootfs"]), os.path.realpath(lock.path))
             performers = self._performers(writer, systemd, lock.path)
             yield from execute(compile_plan(first), performers, recorder, self._execution)
@@ -238,9 +257,23 @@ class _Restoration:
             found["make_scope"] = scope_performer(systemd, writer, self._execution, directory)
         return found
 
+    def _open_root(self, planned: Plan) -> Task[None]:
+        """The mounts that make the root file system, where it is no directory of the host."""
+        opening = plan_root(planned)
+        if not opening.steps:
+            return
+        from ocirun.lifecycle.root_trees import RootTrees
+
+        self._trees = RootTrees()
+        execution = Execution()
+        try:
+            program = compile_plan(opening)
+            yield from execute(program, {"keep_tree": self._trees.keep}, Observer(), execution)
+        finally:
+            execution.close()
+
     def _start(self, rootfs: str, place: str) -> None:
         """Starts criu, which waits, with the root file system mounted where it can restore."""
-        make_places(rootfs, self._config, self._options.bundle)
         for path, name in requests.external_paths(self._config):
             self._namespaces.append((name, _open_namespace(path)))
         _remove(self._work, LOG)  # that of an earlier one would say why this one failed
@@ -248,10 +281,16 @@ class _Restoration:
         more = [fd for _, fd in self._namespaces]
 
         def start_inside() -> service.Service:
+            if self._trees is None:
+                bind(rootfs, place)
+            else:
+                self._trees.attach(place)
+            make_places(place, self._config, self._options.bundle)
+            self._mounts = mounts.of_restore(self._config, self._options.bundle, resolver(place))
             self._reopen()
             return service.Service(self._program, stdio, more, session=self._wanted.shell_job)
 
-        self._criu = with_root(rootfs, place, start_inside)
+        self._criu = in_own_mounts(start_inside)
         self._execution.stage = self._criu.pid  # systemd puts it into the scope
 
     def _reopen(self) -> None:
@@ -285,19 +324,15 @@ class _Restoration:
     def _fill(self, root: str, notified: service.Notified) -> Task[None]:
         """Has criu restore all processes below ``root``."""
         assert self._criu is not None
-        names = mounts.of_restore(self._config, self._options.bundle, resolver(self._rootfs()))
         inherited = [*self._descriptors, *((name, 4 + at) for at, (name, _) in enumerate(self._namespaces))]
         fields = [
             *requests.common(self._wanted, self._config, self._images, self._work, LOG),
-            *requests.restore(self._wanted, root, _cgroups(self._criu.pid), names, inherited),
+            *requests.restore(self._wanted, root, _cgroups(self._criu.pid), self._mounts, inherited),
             *requests.joined(self._config),
         ]
         answer = yield from self._criu.ask(requests.request(requests.RESTORE, fields), notified)
         failure.judge("restore", f"{self._wanted.work}/{LOG}", answer)
         yield from self._criu.end()
-
-    def _rootfs(self) -> str:
-        return paths.normal(paths.join(self._options.bundle, self._config["root"]["path"]))
 
     def _set_loopback_up(self) -> None:
         """As at create: criu leaves a new network empty, and who listens there could not be restored."""

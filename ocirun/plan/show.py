@@ -334,6 +334,7 @@ _DESCRIPTIONS: dict[str, Callable[[Arguments], str]] = {
     "open_tree": _open_tree,
     "open_filesystem": _filesystem,
     "attach_root": lambda a: _with(a.text("root"), [*_both(a), *_propagations(a)]),
+    "keep_tree": lambda a: _with(f"{a.text('tree')} on {a.text('target')}", _both(a)),
     "open_device": _device,
     "allow_devices": lambda a: f"{a.size('program') // 8} instructions of eBPF",
     "pivot_root": lambda a: "staying above the old one" if a.number("stay") else "",

@@ -186,6 +186,10 @@ TABLE: tuple[Verb, ...] = (
     Verb("send_console", HOST, "console:slot",
          "hand the master of the terminal to the console socket, or keep it for a foreground run",
          calls="sendmsg", after="make_console"),
+    Verb("keep_tree", HOST, "tree:slot target:str set:u64 clear:u64 rset:u64 rclear:u64",
+         "keep a mount that stage has opened, with its attributes, for criu, which restores in mounts of its "
+         "own: there it is attached at `target`",
+         calls="mount_setattr", after="open_tree open_filesystem", once=False),
     Verb("send_listener", HOST, "listener:slot path:str metadata:str",
          "hand the descriptor of the notifications of a filter to the agent that listens at `path`, with the "
          "state of the process and the `metadata`; init goes on meanwhile",

@@ -12,7 +12,7 @@ from ocirun.plan.compile import compile_plan
 from ocirun.plan.lint import lint
 from ocirun.plan.show import show
 from ocirun.planner import Options, plan
-from ocirun.planner.restoring import plan_restore
+from ocirun.planner.restoring import plan_restore, plan_root
 from tests.golden import cases
 
 README = cases.HERE.parents[1] / "README.md"
@@ -66,11 +66,29 @@ def test_the_plans_before_and_after_criu_are_the_reviewed_ones(name: str) -> Non
     assert {step.verb for _, step in after.records} == {"open_cgroup", "allow_devices"}
 
 
+@pytest.mark.parametrize("name", cases.ROOTS)
+def test_the_plan_that_opens_the_root_of_a_restore_is_the_reviewed_one(name: str) -> None:
+    path = cases.HERE / f"restore/{name}.plan"
+    opening = plan_root(cases.planned(name))
+    if os.environ.get("OCIRUN_UPDATE_GOLDEN"):
+        path.write_text(show(opening), encoding="utf-8")
+    assert show(opening) == path.read_text(encoding="utf-8")
+    (meeting,) = compile_plan(opening).meets.values()
+    assert [step.verb for _, step in meeting.steps] == ["keep_tree"] * len(meeting.give)
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_a_root_that_is_a_directory_is_not_opened_for_a_restore(name: str) -> None:
+    assert not plan_root(cases.planned(name)).steps
+
+
 def test_no_reviewed_plan_is_left_over() -> None:
     assert sorted(path.stem for path in cases.HERE.glob("*.plan")) == cases.NAMES
     assert sorted(f"exec/{path.stem}" for path in cases.HERE.glob("exec/*.plan")) == cases.EXECS
     assert sorted(f"mounting/{path.stem}" for path in cases.HERE.glob("mounting/*.plan")) == cases.MOUNTINGS
-    assert sorted(f"rootfs/{path.stem}" for path in cases.HERE.glob("rootfs/*.plan")) == cases.ROOTS
+    for directory in ("", "restore/"):
+        found = cases.HERE.glob(f"{directory}rootfs/*.plan")
+        assert sorted(f"rootfs/{path.stem}" for path in found) == cases.ROOTS
 
 
 @pytest.mark.parametrize(

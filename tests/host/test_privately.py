@@ -12,11 +12,11 @@ import ocirun
 _PROGRAM = """
 import ctypes, os, sys
 sys.path.insert(0, sys.argv[2])
-from ocirun.lifecycle.privately import with_root
+from ocirun.lifecycle.privately import bind, in_own_mounts
 ctypes.CDLL(None)
 os.chroot(sys.argv[1])
 os.chdir("/work")
-print(with_root("/tree", "/place", lambda: os.listdir("/place")))
+print(in_own_mounts(lambda: bind("/tree", "/place") or os.listdir("/place")))
 print(sorted(os.listdir("/")), os.getcwd(), os.listdir("/place"))
 """
 
