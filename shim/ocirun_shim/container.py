@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from ocirun_spec.types import Process as ProcessSpec
 
+    from ocirun.criu.requests import Dump, Restore
     from ocirun.errors import Fault
     from ocirun.lifecycle.create import Container as Made
     from ocirun.lifecycle.exec import Executed
@@ -78,8 +79,8 @@ class Container:
     """A container, from its create to its delete; ``owner`` is the user and group of its pipes, -1 ours."""
 
     __slots__ = (
-        "_job", "_loop", "_memory", "_publisher", "bundle", "cgroup", "changing", "execs", "id", "init",
-        "owner", "store",
+        "_job", "_loop", "_memory", "_publisher", "_unwanted", "bundle", "cgroup", "changing", "execs", "id",
+        "init", "owner", "pending", "store",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,10 @@ class Container:
         self._publisher = publisher
         #: Its create or start.
         self._job: Job | None = None
+        #: Whether it is being removed.
+        self._unwanted = False
+        #: What its start restores, and how; None for one that exists.
+        self.pending: tuple[CreateOptions, Restore] | None = None
         self.store = store
         self.id = container
         self.bundle = bundle
@@ -98,19 +103,31 @@ class Container:
         #: The directory of its cgroup, "" before it is created.
         self.cgroup = ""
         self._memory: MemoryWatch | None = None
-        #: How many pauses, resumes and updates are under way.
+        #: How many pauses, resumes, updates and checkpoints are under way.
         self.changing = 0
 
     # -- init ------------------------------------------------------------------------------------------------
 
-    def create(self, asked: Options, rootfs: Sequence[RootMount], done: Done) -> None:
-        """Creates it from its bundle, as ``asked``, up to the point where its program waits for ``start``."""
+    def create(self, options: CreateOptions, done: Done) -> None:
+        """Creates it as ``options`` say, up to the point where its program waits for ``start``."""
         init = self.init
-        init.stdio = open_stdio(self._loop, init.streams, uid=self.owner[0], gid=self.owner[1])
-        options = CreateOptions(
+        self._open_stdio(options)
+
+        def created(made: Made | None, error: BaseException | None) -> None:
+            if made is None:
+                init.close()
+                done(error)
+                return
+            self._born(made)
+            done(None)
+
+        self._job = self._loop.spawn(create(self.store, self.id, options), created)
+
+    def options(self, asked: Options, rootfs: Sequence[RootMount]) -> CreateOptions:
+        """How it is created, or restored, but for its streams."""
+        return CreateOptions(
             self.bundle,
-            foreground=init.streams.terminal,
-            stdio=_descriptors(init.stdio),
+            foreground=self.init.streams.terminal,
             rootfs=rootfs,
             pivot=asked.pivot,
             new_keyring=asked.new_keyring,
@@ -118,20 +135,18 @@ class Container:
             warn=lambda fault: log.warning(f"{self.id}: {fault.render('config.json')}"),
         )
 
-        def created(made: Made | None, error: BaseException | None) -> None:
-            if made is None:
-                init.close()
-                done(error)
-                return
-            init.born(made.pid, made.pidfd, made.console, self._init_ended)
-            try:
-                self.cgroup = read_journal(self.store.directory(self.id)).cgroup
-            except (OSError, OcirunError) as unread:  # it is there all the same, and can be deleted
-                log.warning(f"{self.id}: its cgroup is not known: {unread}")
-            self._watch_memory()
-            done(None)
+    def _open_stdio(self, options: CreateOptions) -> None:
+        init = self.init
+        init.stdio = open_stdio(self._loop, init.streams, uid=self.owner[0], gid=self.owner[1])
+        options.stdio = _descriptors(init.stdio)
 
-        self._job = self._loop.spawn(create(self.store, self.id, options), created)
+    def _born(self, made: Made) -> None:
+        self.init.born(made.pid, made.pidfd, made.console, self._init_ended)
+        try:
+            self.cgroup = read_journal(self.store.directory(self.id)).cgroup
+        except (OSError, OcirunError) as unread:  # it is there all the same, and can be deleted
+            log.warning(f"{self.id}: its cgroup is not known: {unread}")
+        self._watch_memory()
 
     def _watch_memory(self, killed: int = -1) -> None:
         if self.cgroup:
@@ -146,23 +161,60 @@ class Container:
         if init.status != CREATED or init.busy:
             raise Refused(codes.FAILED_PRECONDITION, f"cannot start a container that is {_now(init)}")
         init.busy = True
+        if self.pending is not None:
+            self._restore(*self.pending, done)
+            return
 
         def started(_: None, error: BaseException | None) -> None:
             init.busy = False
             if error is None:
-                if init.exit is None:
-                    init.status = RUNNING
-                self.publish("/tasks/start", events.TaskStart(container_id=self.id, pid=init.pid))
+                self._tell_start()
             done(error)
             if init.exit is not None:
                 self._init_ended()
 
         self._job = self._loop.spawn(start(self.store, self.id), started)
 
+    def _tell_start(self) -> None:
+        if self.init.exit is None:
+            self.init.status = RUNNING
+        self.publish("/tasks/start", events.TaskStart(container_id=self.id, pid=self.init.pid))
+
+    def await_restore(self, options: CreateOptions, wanted: Restore) -> None:
+        """Opens its streams; its start restores it."""
+        self._open_stdio(options)
+        self.pending = (options, wanted)
+
+    def _restore(self, options: CreateOptions, wanted: Restore, done: Done) -> None:
+        from ocirun.lifecycle.restore import restore
+
+        def restored(made: Made | None, error: BaseException | None) -> None:
+            self.init.busy = False
+            if made is None:
+                if self._unwanted:
+                    self._never_restored()
+            else:
+                self.pending = None
+                self._born(made)
+                self._tell_start()
+            done(error)
+
+        self._job = self._loop.spawn(restore(self.store, self.id, options, wanted), restored)
+
+    def _never_restored(self) -> None:
+        """Lets go of the streams at once: nobody will write to them."""
+        if self.init.exit is None:
+            self.init.never_ran()
+            self.init.close()
+
     def interrupt(self) -> None:
-        """Ends a create or start that is on its way; it undoes what it did and tells that it failed."""
+        """Ends a create or start that is on its way; it undoes what it did and tells that it failed.  What
+        waits for its restore waits no longer."""
+        self._unwanted = True
         if self._job is not None:
             self._job.cancel(StateError(f"container {self.id} is being removed"))
+        if self.pending is not None and not self.init.busy:
+            self._never_restored()
 
     def _init_ended(self) -> None:
         """Its end is told when no exec is left, and never before its start."""
@@ -201,7 +253,9 @@ class Container:
         init = self.init
         if init.status == RUNNING or init.busy:
             raise Refused(codes.FAILED_PRECONDITION, "cannot delete a running process")
-        if init.status == CREATED and init.exit is None:
+        if self.pending is not None:
+            self._never_restored()
+        elif init.status == CREATED and init.exit is None:
             init.signal(9)
 
         def deleted(_: None, error: BaseException | None) -> None:
@@ -305,6 +359,8 @@ class Container:
     def kill(self, exec_id: str, number: int, every: bool, done: Done) -> None:
         """Sends a signal to init, to an exec, or with ``every`` to all of the container."""
         process = self.process(exec_id)
+        if self.pending is not None:
+            raise Refused(codes.FAILED_PRECONDITION, "process not created")
         if every and not exec_id:
             self._loop.spawn(kill(self.store, self.id, number, every=True), lambda _, error: done(error))
             return
@@ -319,13 +375,15 @@ class Container:
         """Stops every process until ``resume``."""
         from ocirun.lifecycle.pause import pause
 
-        self._change(pause(self.store, self.id), "/tasks/paused", events.TaskPaused, done)
+        event = events.TaskPaused(container_id=self.id)
+        self._change(pause(self.store, self.id), "/tasks/paused", event, done)
 
     def resume(self, done: Done) -> None:
         """Lets them go on."""
         from ocirun.lifecycle.pause import resume
 
-        self._change(resume(self.store, self.id), "/tasks/resumed", events.TaskResumed, done)
+        event = events.TaskResumed(container_id=self.id)
+        self._change(resume(self.store, self.id), "/tasks/resumed", event, done)
 
     def update(self, wanted: dict[str, object], done: Done) -> None:
         """Changes limits; of what can only be followed in part the log tells."""
@@ -336,17 +394,23 @@ class Container:
 
         self._change(update(self.store, self.id, wanted, warn=warn), "", None, done)
 
-    def _change(
-        self,
-        task: Task[None],
-        topic: str,
-        event: type[events.TaskPaused | events.TaskResumed] | None,
-        done: Done,
-    ) -> None:
+    def checkpoint(self, wanted: Dump, done: Done) -> None:
+        """Has criu write its processes down; raises Refused unless it runs."""
+        from ocirun_shim.checkpoints import dump
+
+        if self.init.status != RUNNING:
+            raise Refused(
+                codes.FAILED_PRECONDITION, f"cannot checkpoint a container that is {_now(self.init)}"
+            )
+        event = events.TaskCheckpointed(container_id=self.id, checkpoint=wanted.images)
+        task = dump(self.store, self.id, self.bundle, wanted)
+        self._change(task, "/tasks/checkpointed", event, done)
+
+    def _change(self, task: Task[None], topic: str, event: Message | None, done: Done) -> None:
         def changed(_: None, error: BaseException | None) -> None:
             self.changing -= 1
             if error is None and event is not None:
-                self.publish(topic, event(container_id=self.id))
+                self.publish(topic, event)
             done(error)
 
         self.changing += 1

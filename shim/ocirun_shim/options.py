@@ -34,9 +34,10 @@ RECORD = "ocirun.json"
 class Options:
     """The options of a create: ``root`` is "" for the usual place of the state; ``owner`` is the user and the
     group that the pipes of the container belong to, -1 for ours; ``pivot``, ``new_keyring`` and ``systemd``
-    are what the flags of `ocirun create` say."""
+    are what the flags of `ocirun create` say; ``criu_work`` is where criu writes its log, "" for the usual
+    place."""
 
-    __slots__ = ("new_keyring", "owner", "pivot", "root", "systemd")
+    __slots__ = ("criu_work", "new_keyring", "owner", "pivot", "root", "systemd")
 
     def __init__(
         self,
@@ -46,12 +47,14 @@ class Options:
         pivot: bool = True,
         new_keyring: bool = True,
         systemd: bool = False,
+        criu_work: str = "",
     ) -> None:
         self.root = root
         self.owner = owner
         self.pivot = pivot
         self.new_keyring = new_keyring
         self.systemd = systemd
+        self.criu_work = criu_work
 
 
 def read(packed: Any) -> Options:
@@ -63,20 +66,20 @@ def read(packed: Any) -> Options:
     if name == "containerd.runc.v1.Options":
         return _runc_options(packed.value)
     if name == "runtimeoptions.v1.Options":
-        return _toml_options(_decode(runtime_options_pb2.Options, packed.value).config_body)
+        return _toml_options(decode(runtime_options_pb2.Options, packed.value).config_body)
     if name:
         log.warning(f"options of the type {name} are not known, and left out")
     return Options()
 
 
 def _runc_options(value: bytes) -> Options:
-    return _options(_decode(runc_options_pb2.Options, value))
+    return _options(decode(runc_options_pb2.Options, value))
 
 
 #: The names of what we take of those options in the configs of containerd and of dockerd.
 _IN_TOML = {
     "NoPivotRoot": "no_pivot_root", "NoNewKeyring": "no_new_keyring", "SystemdCgroup": "systemd_cgroup",
-    "Root": "root", "IoUid": "io_uid", "IoGid": "io_gid",
+    "Root": "root", "IoUid": "io_uid", "IoGid": "io_gid", "CriuWorkPath": "criu_work_path",
 }  # fmt: skip
 
 
@@ -95,22 +98,27 @@ def _toml_options(body: bytes) -> Options:
 
 
 def _options(asked: runc_options_pb2.Options) -> Options:
-    if asked.root and not asked.root.startswith("/"):  # `delete` runs elsewhere, and has to find it again
-        raise Refused(
-            codes.INVALID_ARGUMENT, f"the options name the root {asked.root!r}: give an absolute path"
-        )
-    if "\0" in asked.root:
-        raise Refused(
-            codes.INVALID_ARGUMENT, f"the options name the root {asked.root!r}: no path has a null byte"
-        )
+    for name, path in (("root", asked.root), ("criu_work_path", asked.criu_work_path)):
+        if path:  # `delete` runs elsewhere, and has to find it again
+            absolute(path, f"the options name the {name}")
     owner = (asked.io_uid or -1, asked.io_gid or -1)
     return Options(
         asked.root, owner, pivot=not asked.no_pivot_root, new_keyring=not asked.no_new_keyring,
-        systemd=asked.systemd_cgroup,
+        systemd=asked.systemd_cgroup, criu_work=asked.criu_work_path,
     )  # fmt: skip
 
 
-def _decode(kind: type[M], value: bytes) -> M:
+def absolute(path: str, telling: str) -> str:
+    """``path``, which must be an absolute one; raises Refused, ``telling`` what it was to be."""
+    if not path.startswith("/"):
+        raise Refused(codes.INVALID_ARGUMENT, f"{telling} {path!r}: give an absolute path")
+    if "\0" in path:
+        raise Refused(codes.INVALID_ARGUMENT, f"{telling} {path!r}: no path has a null byte")
+    return path
+
+
+def decode(kind: type[M], value: bytes) -> M:
+    """A message of that ``kind``; raises Refused."""
     try:
         return kind.FromString(value)
     except DecodeError as error:

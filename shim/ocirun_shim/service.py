@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from ocirun.criu.requests import Restore
+    from ocirun.lifecycle.create import CreateOptions
     from ocirun_shim.answers import Answer
     from ocirun_shim.container import SavedContainer
     from ocirun_shim.events import Publisher
     from ocirun_shim.handover import Parcel
     from ocirun_shim.keeper import Keeping
     from ocirun_shim.loop import Loop
+    from ocirun_shim.options import Options
 
     M = TypeVar("M", bound=Message)
     #: Does one call; gives the response, or None when the answer comes later.
@@ -118,6 +121,13 @@ class TaskService:
         if response is not None:
             answer.send(response)
 
+    def _find_made(self, container: str) -> Container:
+        """One that exists, and not only once it is restored."""
+        found = self._find(container)
+        if found.pending is not None:
+            raise Refused(codes.FAILED_PRECONDITION, f"container {container} is restored by its start only")
+        return found
+
     def _find(self, container: str) -> Container:
         if container not in self.containers:
             raise Refused(codes.NOT_FOUND, "container not created: not found")
@@ -175,20 +185,29 @@ class TaskService:
     # -- containers ------------------------------------------------------------------------------------------
 
     def create(self, request: pb.CreateTaskRequest, answer: Answer) -> None:
-        """Creates a container; it waits for Start."""
+        """Creates a container; it waits for Start, which restores one that has a checkpoint."""
         if request.id in self.containers or request.id in self._creating:
             raise Refused(codes.ALREADY_EXISTS, f"container {request.id}: already exists")
         if not request.bundle.startswith("/"):
             raise Refused(codes.INVALID_ARGUMENT, f"the bundle {request.bundle!r} is no absolute path")
-        if request.checkpoint:
-            raise Refused(codes.UNIMPLEMENTED, "restoring a checkpoint is not built yet")
         asked = options.read(request.options)
         root = os.path.join(asked.root, self._namespace) if asked.root else self._root
         streams = Streams(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         container = self._new(root, request.id, request.bundle, streams)
         container.owner = asked.owner
+        how = container.options(asked, options.root_mounts(request.rootfs))
+        restored = _to_restore(request, how, asked) if request.checkpoint else None
         if root != self._root:
             options.record(request.bundle, root)
+        if restored is None:
+            self._create(container, how, request, answer)
+        else:
+            container.await_restore(how, restored)
+            self._created(container, request, answer)
+
+    def _create(
+        self, container: Container, how: CreateOptions, request: pb.CreateTaskRequest, answer: Answer
+    ) -> None:
         self._creating[request.id] = container
 
         def created(error: BaseException | None) -> None:
@@ -197,18 +216,21 @@ class TaskService:
                 fail(answer, error, "OCI runtime create failed")
                 self._never_created(request.id)
                 return
-            self.containers[request.id] = container
-            self._deleted.pop(request.id, None)
-            self._publish_create(container, request)
-            answer.send(pb.CreateTaskResponse(pid=container.init.pid))
+            self._created(container, request, answer)
             for one in self._removing.pop(request.id, ()):
                 self._remove(container, one)
 
         try:
-            container.create(asked, options.root_mounts(request.rootfs), created)
+            container.create(how, created)
         except Exception:
             self._creating.pop(request.id, None)
             raise
+
+    def _created(self, container: Container, request: pb.CreateTaskRequest, answer: Answer) -> None:
+        self.containers[request.id] = container
+        self._deleted.pop(request.id, None)
+        self._publish_create(container, request)
+        answer.send(pb.CreateTaskResponse(pid=container.init.pid))
 
     def _publish_create(self, container: Container, request: pb.CreateTaskRequest) -> None:
         streams = events.TaskIO(
@@ -219,6 +241,7 @@ class TaskService:
             bundle=request.bundle,
             rootfs=request.rootfs,
             io=streams,
+            checkpoint=request.checkpoint,
             pid=container.init.pid,
         )
         container.publish("/tasks/create", event)
@@ -226,11 +249,11 @@ class TaskService:
     def start(self, request: pb.StartRequest, answer: Answer) -> None:
         """Runs the program of a container, or an exec."""
         container = self._find(request.id)
-        operation = "OCI runtime exec failed" if request.exec_id else "OCI runtime start failed"
+        doing = "exec" if request.exec_id else "start" if container.pending is None else "restore"
 
         def started(error: BaseException | None) -> None:
             if error is not None:
-                fail(answer, error, operation)
+                fail(answer, error, f"OCI runtime {doing} failed")
             else:
                 answer.send(pb.StartResponse(pid=container.process(request.exec_id).pid))
 
@@ -330,7 +353,7 @@ class TaskService:
 
     def _remove(self, container: Container, answer: Answer) -> None:
         container.interrupt()
-        if container.init.exit is None:
+        if container.init.exit is None and container.pending is None:
             container.kill("", 9, True, lambda error: _log_kill(container.id, error))
         self._removed.add(container.id)
         container.init.when_told(lambda _: self._delete_once(container, answer))
@@ -346,7 +369,7 @@ class TaskService:
 
     def exec(self, request: pb.ExecProcessRequest, _: Answer) -> Message:
         """Notes a process to run in a container; Start runs it."""
-        container = self._find(request.id)
+        container = self._find_made(request.id)
         if not request.exec_id:
             raise Refused(codes.INVALID_ARGUMENT, "an exec needs an id of its own")
         spec = options.process(request.spec, terminal=request.terminal)
@@ -362,16 +385,23 @@ class TaskService:
 
     def pause(self, request: pb.PauseRequest, answer: Answer) -> None:
         """Stops all processes of a container."""
-        self._find(request.id).pause(_answer_empty(answer))
+        self._find_made(request.id).pause(_answer_empty(answer))
 
     def resume(self, request: pb.ResumeRequest, answer: Answer) -> None:
         """Lets them go on."""
-        self._find(request.id).resume(_answer_empty(answer))
+        self._find_made(request.id).resume(_answer_empty(answer))
 
     def update(self, request: pb.UpdateTaskRequest, answer: Answer) -> None:
         """Changes the limits of a container; the request bears a Resources object as JSON."""
-        container = self._find(request.id)
+        container = self._find_made(request.id)
         container.update(options.resources(request.resources), _answer_empty(answer))
+
+    def checkpoint(self, request: pb.CheckpointTaskRequest, answer: Answer) -> None:
+        """Writes the processes of a container into files, and ends it where the request says so."""
+        container = self._find_made(request.id)
+        from ocirun_shim.checkpoints import to_dump
+
+        container.checkpoint(to_dump(request, container.bundle), _answer_empty(answer))
 
     def close_io(self, request: pb.CloseIORequest, _: Answer) -> Message:
         """Ends a process's standard input, when what was written to it has arrived."""
@@ -399,7 +429,8 @@ class TaskService:
     @property
     def rests(self) -> bool:
         """Whether nothing is being done for any container."""
-        busy = self._creating or self._deleting or any(one.changing for one in self.containers.values())
+        changing = any(one.changing or one.pending for one in self.containers.values())
+        busy = self._creating or self._deleting or changing
         return not busy and all(process.rests for process in self.processes())
 
     def save(self, parcel: Parcel) -> SavedService:
@@ -418,6 +449,12 @@ class TaskService:
             self.containers[container.id] = container
         for name, response in saved["deleted"].items():
             self._deleted[name] = pb.DeleteResponse.FromString(response)
+
+
+def _to_restore(request: pb.CreateTaskRequest, how: CreateOptions, asked: Options) -> Restore:
+    from ocirun_shim.checkpoints import to_restore
+
+    return to_restore(request, how, asked)
 
 
 def _method(kind: type[M], handler: Callable[[TaskService, M, Answer], Message | None]) -> Method:
@@ -444,6 +481,7 @@ METHODS = {
     "Kill": _method(pb.KillRequest, TaskService.kill),
     "Pause": _method(pb.PauseRequest, TaskService.pause),
     "Resume": _method(pb.ResumeRequest, TaskService.resume),
+    "Checkpoint": _method(pb.CheckpointTaskRequest, TaskService.checkpoint),
     "Update": _method(pb.UpdateTaskRequest, TaskService.update),
     "Exec": _method(pb.ExecProcessRequest, TaskService.exec),
     "ResizePty": _method(pb.ResizePtyRequest, TaskService.resize_pty),

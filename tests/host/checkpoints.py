@@ -83,8 +83,13 @@ def state(container: Container) -> dict[str, object]:
 
 def stand_in(runtime: Runtime, script: str) -> None:
     """Puts a script of the shell in the place of criu, for this runtime."""
-    directory = runtime.scratch / "criu-stand-in"
+    runtime.environment["PATH"] = put(runtime.scratch, script, runtime.environment["PATH"])
+
+
+def put(scratch: Path, script: str, path: str = os.environ.get("PATH", os.defpath)) -> str:
+    """Writes that script below ``scratch``; gives the ``path`` with it in front."""
+    directory = scratch / "criu-stand-in"
     directory.mkdir(exist_ok=True)
     (directory / "criu").write_text(f"#!/bin/sh\n{script}\n")
     (directory / "criu").chmod(0o755)
-    runtime.environment["PATH"] = f"{directory}:{runtime.environment['PATH']}"
+    return f"{directory}:{path}"

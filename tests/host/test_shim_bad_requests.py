@@ -75,11 +75,6 @@ def test_what_is_not_there_is_not_found(running: Task, method: str) -> None:
         assert "not found" in text
 
 
-@pytest.mark.parametrize("method", ["Checkpoint"])
-def test_what_is_not_built_is_said_to_be_so(running: Task, method: str) -> None:
-    assert running.refused(method, pb.StateRequest(id=running.id))[0] == codes.UNIMPLEMENTED
-
-
 def test_pauses_and_updates_that_cannot_be(running: Task) -> None:
     kinds = {"Pause": pb.PauseRequest, "Resume": pb.ResumeRequest, "Update": pb.UpdateTaskRequest}
     for method, kind in kinds.items():
@@ -261,6 +256,7 @@ def test_options_of_an_unknown_type_are_left_out_with_a_word_in_the_log(served: 
         ("runtimeoptions.v1.Options", b"\xff", codes.INVALID_ARGUMENT),
         (RUNC_OPTIONS, Options(root="relative").SerializeToString(), codes.INVALID_ARGUMENT),
         (RUNC_OPTIONS, Options(root="/a\0b").SerializeToString(), codes.INVALID_ARGUMENT),
+        (RUNC_OPTIONS, Options(criu_work_path="here").SerializeToString(), codes.INVALID_ARGUMENT),
     ],
 )
 def test_options_that_cannot_be_taken(refused: Task, kind: str, value: bytes, code: int) -> None:
@@ -315,16 +311,10 @@ def unknown_kind(request: pb.CreateTaskRequest) -> str:
     return "nonesuchfs"
 
 
-def checkpoint(request: pb.CreateTaskRequest) -> str:
-    """A checkpoint to restore."""
-    request.checkpoint = "/x"
-    return "checkpoint"
-
-
-@pytest.mark.parametrize("spoil", [missing_source, unknown_kind, checkpoint])
+@pytest.mark.parametrize("spoil", [missing_source, unknown_kind])
 def test_a_root_that_cannot_be_made(refused: Task, spoil: Callable[[pb.CreateTaskRequest], str]) -> None:
     request = refused.request()
     word = spoil(request)
     code, text = refused.refused("Create", request)
-    assert code in {codes.UNKNOWN, codes.INVALID_ARGUMENT, codes.UNIMPLEMENTED}
+    assert code in {codes.UNKNOWN, codes.INVALID_ARGUMENT}
     assert word in text

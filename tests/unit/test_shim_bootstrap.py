@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -225,3 +227,17 @@ def test_close_all_but_closes_all_but() -> None:
         left = [fd for fd in (*range(70), *fds) if os.path.exists(f"/proc/self/fd/{fd}")]
         os._exit(0 if left == [0, 1, 2, 60, 63, 60, 63] else 1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+COLD = """
+import sys
+from ocirun_shim import bootstrap
+bootstrap.preload()
+cold = [name for name in sys.modules if name.startswith(("ocirun.criu", "ocirun_shim.checkpoints"))]
+sys.exit(str(cold) if cold else 0)
+"""
+
+
+def test_what_checkpoints_need_is_not_loaded_before_there_is_one() -> None:
+    done = subprocess.run((sys.executable, "-c", COLD), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

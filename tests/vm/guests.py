@@ -29,7 +29,7 @@ FULL_GROUPS = {
     "apparmor": ("test_apparmor",),
     "controllers": ("test_controllers",),
     "systemd": ("test_systemd_controllers",),
-    "checkpoints": ("test_checkpoint", "test_checkpoint_refused"),
+    "checkpoints": ("test_checkpoint", "test_checkpoint_refused", "test_shim_checkpoint"),
 }
 #: Why a test may be skipped in any guest, and why besides in an emulated one and in User-mode Linux: how the
 #: reason begins.
