@@ -13,6 +13,7 @@ import signal
 import time
 
 from ocirun.errors import HostError
+from ocirun.files import write_file
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from ocirun.waiting import Task
 
+#: What it is called in a list of processes: it is none of those that it was forked from.
+NAME = "ocirun-plugins"
 _READY = b"ready"
 #: Seconds that all plugins together may take to start; then the agent is killed, and a little later given up.
 _PATIENCE = 10
@@ -98,6 +101,7 @@ def _let_go(*kept: int) -> None:
     for his locks."""
     os.setsid()
     os.chdir("/")
+    write_file("/proc/self/comm", NAME.encode())
     null = os.open("/dev/null", os.O_RDWR)
     for place in range(3):
         os.dup2(null, place)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.host import observe
 from tests.host.filters import calling, denying, filters_of, native, with_caller
+from tests.host.rests import read, rested, streams, zombies_of
 from tests.host.runtimes import new_id
 from tests.host.test_raw_filters import CALL, tried
 from tests.host.test_seccomp import filtered
@@ -19,6 +20,7 @@ from tests.host.test_seccomp import filtered
 if TYPE_CHECKING:
     from tests.host.bundles import Bundle
     from tests.host.runtimes import Runtime
+    from tests.host.serving import Serving
 
 PLUGINS = "run.oci.seccomp.plugins"
 BOTH = pytest.mark.parametrize("runtime", ["ocirun", "crun"], indirect=True)
@@ -132,6 +134,7 @@ def test_the_agent_has_nothing_of_the_callers_open(ocirun: Runtime, bundle: Bund
     targets = sorted(os.readlink(entry) for entry in Path(f"/proc/{agent}/fd").iterdir())
     assert targets == sorted(["/dev/null"] * 3 + ["anon_inode:seccomp notify", str(made.path)])
     assert os.getsid(agent) == agent
+    assert observe.status(agent)["Name"] == "ocirun-plugins"
     assert os.readlink(f"/proc/{agent}/cwd") == "/"
     container.delete("--force").ok()
     observe.eventually(lambda: not agents(made), "the agent ends")
@@ -221,3 +224,20 @@ def test_without_its_agent_a_call_does_not_exist(ocirun: Runtime, bundle: Bundle
     ocirun.call("start", container.id).ok()
     container.wait()
     assert container.output == f"-{errno.ENOSYS}\n"
+
+
+def test_the_shim_loads_nothing_and_may_rest(served: Serving, fds: dict[str, int], directory: Path) -> None:
+    made = Made(directory, "one")
+    task = served.task()
+    asking(calling(task.bundle, native(CALL)), made.path).write()
+    paths = streams(served, fds, "stdin", "stdout")
+    task.shim().create(**paths)
+    (agent,) = agents(made)
+    keeper = rested(task)
+    assert observe.alive(agent)
+    task.start()
+    read(fds["stdout"], f"-{errno.EXDEV}\n".encode())
+    task.wait()
+    observe.eventually(lambda: not agents(made), "the agent ends")
+    observe.eventually(lambda: zombies_of(keeper) == [task.state().pid], "the agent is reaped")
+    task.delete()
