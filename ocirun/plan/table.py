@@ -372,7 +372,8 @@ TABLE: tuple[Verb, ...] = (
          after="new_session make_console send_console"),
     Verb("set_root_readonly", INIT, "", "make the mount of the root read-only",
          calls="mount_setattr",
-         after="pivot_root make_console mount attach remount make_device make_symlink make_directory"),
+         after="pivot_root make_console mount attach remount make_device make_symlink make_directory",
+         once=False),
     Verb("set_readonly", INIT, "path:str",
          "make the mount at a path read-only, not those below it: a tmpfs that was written to while it was "
          "set up",

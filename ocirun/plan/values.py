@@ -218,8 +218,9 @@ def _domainname(view: View, _step: Step) -> Expected:
 
 def _sysctl(view: View, step: Step) -> Expected:
     name = step.pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
-    # with a slash in it, slashes separate; else dots do (sysctl.d(5))
-    path = name if "/" in name else name.replace(".", "/")
+    # the first of both separates, and the other stands for it in a name (sysctl.d(5))
+    dotted = "." in name.partition("/")[0]
+    path = name.translate(str.maketrans("./", "/.")) if dotted else name
     parameters = view.linux.get("sysctl", {})
     return {"path": f"sys/{path}", "value": parameters.get(name)}
 
@@ -243,13 +244,20 @@ def _kernel_file_system(view: View, path: str) -> str:
     for step in view.steps:
         if step.verb in ("mount", "attach"):
             given = dict(zip(names(step.verb), step.args, strict=True))
-            lies[str(given["target"])] = str(given.get("fstype", ""))
+            lies[str(given["target"])] = str(given.get("fstype", "sysfs" if _is_sysfs(view, step) else ""))
     hidden = {_plain(one) for one in view.linux.get("maskedPaths", ())}
     places = [place for place, kind in lies.items() if kind in ("proc", "sysfs") and ".." not in place]
     for place in places:
         if place not in hidden and f"{path}/".startswith(f"{place}/"):
             return place
     return ""
+
+
+def _is_sysfs(view: View, step: Step) -> bool:
+    """Whether ``step`` attaches the sysfs of the host in place of a new one."""
+    mount = entry_at(view.config, step.pointer) if step.pointer.startswith("/mounts/") else {}
+    words: list[str] = mount.get("options", [])
+    return mount.get("type") == "sysfs" and not {"bind", "rbind"} & set(words)
 
 
 def _cgroup(view: View, step: Step) -> Expected:
