@@ -28,6 +28,7 @@ class Host:
     ``capabilities`` the bits that this process has and may give; ``kernel`` the first two numbers of the
     release; ``euid`` the effective user; ``apparmor`` and ``selinux`` say which of them is on.
     ``resctrl`` is where the file system of that name is mounted, "" where it is not, or nobody asked.
+    ``foreign`` says that the network namespace to be joined does not belong to the user namespace that is.
     ``nodes`` are the paths here of devices of the config that are to be bound and have another one inside, by
     their pointers.
     ``unprivileged`` says that this is not root of the host, but a user, or in a user namespace; ``reach`` is
@@ -35,8 +36,8 @@ class Host:
     """
 
     __slots__ = (
-        "apparmor", "capabilities", "cgroup_mount", "controllers", "euid", "hybrid", "kernel", "legacy",
-        "nodes", "reach", "resctrl", "selinux", "unprivileged",
+        "apparmor", "capabilities", "cgroup_mount", "controllers", "euid", "foreign", "hybrid", "kernel",
+        "legacy", "nodes", "reach", "resctrl", "selinux", "unprivileged",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,7 @@ class Host:
         self.reach = reach
         self.legacy = legacy
         self.resctrl = resctrl
+        self.foreign = False
         self.nodes: dict[str, str] = {}
 
 
@@ -108,7 +110,8 @@ def gather_for(config: Config, *, rootless: bool = False, pid: int = 0) -> Host:
     """As ``gather``, with the facts that only some configs make worth a look; ``pid`` is the init of a
     container that is entered."""
     linux = config.get("linux", {})
-    paths = [one.get("path", "") for one in linux.get("namespaces", ()) if one["type"] == "user"]
+    listed = linux.get("namespaces", ())
+    paths = [one.get("path", "") for one in listed if one["type"] == "user"]
     users = f"/proc/{pid}/ns/user" if pid else paths[0] if paths else ""
     ranges = not pid and "uidMappings" not in linux
     host = gather(rootless=rootless, resctrl="intelRdt" in linux, users=users, ranges=ranges)
@@ -116,6 +119,11 @@ def gather_for(config: Config, *, rootless: bool = False, pid: int = 0) -> Host:
         from ocirun import device_nodes
 
         host.nodes = device_nodes.elsewhere(linux["devices"])
+    network = next((one.get("path", "") for one in listed if one["type"] == "network"), "")
+    if not pid and users and network:
+        from ocirun import owners
+
+        host.foreign = owners.is_foreign(network, users)
     return host
 
 

@@ -339,7 +339,7 @@ def _owns_no_network(draft: Draft) -> bool:
     """Whether the container has a user namespace that surely does not own its network namespace."""
     if is_new(draft, "user"):
         return not is_new(draft, "network")
-    return index_of(draft, "user") >= 0 and index_of(draft, "network") < 0
+    return index_of(draft, "user") >= 0 and (index_of(draft, "network") < 0 or draft.host.foreign)
 
 
 def _check(draft: Draft, pointer: str, mount: Mount, options: MountOptions) -> None:

@@ -120,6 +120,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_root_in_the_container_cannot_look_into_the_waiting_init": "it is dumpable while it waits",
         "test_a_kernel_file_system_that_is_moved_away_is_not_left_bare[sys]": _BARE,
         "test_a_file_that_is_not_the_device_is_an_error": _ANY_FILE,
+        "test_the_sysfs_of_a_network_that_belongs_to_others_is_the_hosts": "has the kernel refuse it",
         "test_a_device_has_another_name_on_the_host": "looks for the name that it has inside",
         "test_a_device_may_stand_twice[True]": "makes a file where the first one is",
         "test_a_parameter_does_not_contradict_a_name[domainname]": "takes the parameter",
@@ -168,6 +169,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_who_is_in_a_threaded_cgroup_below_is_listed_and_signalled": "tells him twice",
     },
     "crun": {
+        "test_the_sysfs_of_a_network_that_belongs_to_others_is_the_hosts": "leaves it writable",
         "test_a_bind_mount_is_the_root[//./]": "knows the root by no other name",
         "test_a_mount_behind_a_link_of_the_image": "looks for it in the wrong place",
         "test_a_restore_in_the_foreground_has_the_status_of_the_program": _STAYS,

@@ -105,6 +105,30 @@ def test_a_network_is_joined_whoever_owns_it(
 
 
 @pytest.mark.parametrize("whose", ["of another", "of the host"])
+def test_the_sysfs_of_a_network_that_belongs_to_others_is_the_hosts(
+    runtime: Runtime, bundle: Bundle, holders: Callable[..., Holder], whose: str
+) -> None:
+    """The kernel makes one only for who owns it."""
+    users = holders("--user").mapped()
+    network = holders("--user", "--net").mapped(300000) if whose == "of another" else holders("--net")
+    joining(bundle, user=users.path("user"), network=network.path("net"))
+    bundle.mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")
+    mount = observe.mount_at(runtime.running(bundle).pid, "/sys")
+    assert (mount.kind, "ro" in mount.options) == ("sysfs", True)
+
+
+def test_the_sysfs_of_a_network_that_is_joined_with_its_owner_is_its_own(
+    runtime: Runtime, bundle: Bundle, holders: Callable[..., Holder]
+) -> None:
+    holder = holders("--user", "--net").mapped()
+    joining(bundle, user=holder.path("user"), network=holder.path("net"))
+    bundle.mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")
+    container = runtime.running(bundle)
+    names = {path.name for path in observe.inside(container.pid, "/sys/class/net").iterdir()}
+    assert names == {"lo"}
+
+
+@pytest.mark.parametrize("whose", ["of another", "of the host"])
 def test_a_new_user_namespace_goes_with_a_network_that_exists(
     runtime: Runtime, bundle: Bundle, holders: Callable[..., Holder], whose: str
 ) -> None:
