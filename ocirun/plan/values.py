@@ -255,7 +255,9 @@ def _kernel_file_system(view: View, path: str) -> str:
 
 def _is_sysfs(view: View, step: Step) -> bool:
     """Whether ``step`` attaches the sysfs of the host in place of a new one."""
-    mount = entry_at(view.config, step.pointer) if step.pointer.startswith("/mounts/") else {}
+    if not step.pointer.startswith("/mounts/"):
+        return False
+    mount = entry_at(view.config, step.pointer)
     words: list[str] = mount.get("options", [])
     return mount.get("type") == "sysfs" and not {"bind", "rbind"} & set(words)
 
