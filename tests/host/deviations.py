@@ -173,6 +173,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_a_bind_mount_is_the_root[//./]": "knows the root by no other name",
         "test_a_mount_behind_a_link_of_the_image": "looks for it in the wrong place",
         "test_a_restore_in_the_foreground_has_the_status_of_the_program": _STAYS,
+        "test_hooks_run_as_for_a_new_container": "runs none at a restore",
         "test_what_a_container_had_it_has_again": _NO_SYMFOLLOW,
         "test_without_a_configured_umask_it_is_the_callers": _UMASK,
         "test_a_cgroup_that_nobody_writes_to_is_not_given_away": "gives it to root of the user namespace",
@@ -345,6 +346,7 @@ LEAVING: dict[str, dict[str, str]] = {
     },
     "crun": {
         "test_a_restore_in_the_foreground_has_the_status_of_the_program": _STAYS,
+        "test_hooks_run_as_for_a_new_container": "runs none at a restore",
         "test_what_no_cgroup_can_have_is_refused": _FAILED_RUN,
         "test_what_only_cgroup_v1_had_is_refused": _FAILED_RUN,
         **{
