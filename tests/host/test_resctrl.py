@@ -159,7 +159,7 @@ def test_one_that_loses_the_race_for_a_name_leaves_the_class_to_the_other(
     other = Store(str(scratch / "other"))
     container = made.create(bundle.put({"l3CacheSchema": "L3:0=f"}, "linux", "intelRdt").sleeping())
     bundle.put("/ocirun/other", "linux", "cgroupsPath")
-    monkeypatch.setattr(resctrl, "_is_there", _seen_by_nobody)
+    monkeypatch.setattr(resctrl, "is_there", _seen_by_nobody)
     with pytest.raises(DriverError, match="EEXIST"):
         drive(create(other, container.id, CreateOptions(str(bundle.write().path))))
     assert (other.ids(), tree.tasks(container.id)) == ([], [container.pid])
