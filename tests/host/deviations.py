@@ -346,7 +346,6 @@ LEAVING: dict[str, dict[str, str]] = {
     },
     "crun": {
         "test_a_restore_in_the_foreground_has_the_status_of_the_program": _STAYS,
-        "test_hooks_run_as_for_a_new_container": "runs none at a restore",
         "test_what_no_cgroup_can_have_is_refused": _FAILED_RUN,
         "test_what_only_cgroup_v1_had_is_refused": _FAILED_RUN,
         **{
