@@ -119,11 +119,11 @@ def gather_for(config: Config, *, rootless: bool = False, pid: int = 0) -> Host:
         from ocirun import device_nodes
 
         host.nodes = device_nodes.elsewhere(linux["devices"])
-    network = next((one.get("path", "") for one in listed if one["type"] == "network"), "")
-    if not pid and users and network:
+    if not pid and users:
         from ocirun import owners
 
-        host.foreign = owners.is_foreign(network, users)
+        networks = [one.get("path", "") for one in listed if one["type"] == "network"]
+        host.foreign = any(owners.is_foreign(path, users) for path in networks if path)
     return host
 
 

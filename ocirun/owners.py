@@ -25,7 +25,7 @@ def is_foreign(network: str, users: str) -> bool:
 
 
 def _owner(path: str) -> posix.stat_result:
-    namespace = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    namespace = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     try:
         owner = fcntl.ioctl(namespace, _NS_GET_USERNS)
     finally:

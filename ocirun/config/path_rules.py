@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 _BINDS = ("bind", "rbind")
 #: Parts of a path that lead no further than the root.
-_NOWHERE = ("", ".", "..")
+_NOWHERE = frozenset({"", ".", ".."})
 
 
 def check_paths(config: Object, found: Found) -> None:
@@ -32,7 +32,7 @@ def check_paths(config: Object, found: Found) -> None:
                     "must be an absolute path",
                     "it is a path inside the container",
                 )
-            elif member == "maskedPaths" and all(part in _NOWHERE for part in path.split("/")):
+            elif member == "maskedPaths" and not path.strip("/.") and _NOWHERE.issuperset(path.split("/")):
                 found(
                     f"/linux/{member}/{index}",
                     "must be below the root, which cannot be hidden",

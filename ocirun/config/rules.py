@@ -48,14 +48,16 @@ def check_rules(config: Json, found: Found) -> None:
     version(config, found)
     root(config, found)
     names(config, namespaces, found)
-    check_names(config, found)
     annotation_names(config, found)
     hooks(config, found)
     check_mounts(config, namespaces, found)
     check_paths(config, found)
     if isinstance(config.get("process"), dict):
         process(an_object(config, "process"), found)
-    linux(an_object(config, "linux"), namespaces, found)
+    of = an_object(config, "linux")
+    linux(of, namespaces, found)
+    if "sysctl" in of:
+        check_names(config, found)
     check_seccomp(config, found)
 
 
@@ -445,7 +447,8 @@ def devices(of: Object, found: Found) -> None:
                     "must not be negative",
                     "a device file has one number, not a pattern",
                 )
-    same_path(of, found)
+    if of.get("devices"):
+        same_path(of, found)
 
 
 def same_path(of: Object, found: Found) -> None:

@@ -317,7 +317,8 @@ def _execute(
         performers["enter_user_namespace"] = _users_performer(execution, program)
         inheritance = Inheritance(options.preserve_fds, options.stdio)
         yield from execute(program, performers, recorder, execution, inheritance)
-        yield from _hand_out(options, document, execution)
+        if options.pidfd_socket or PIDFD_RECEIVER in document.config.get("annotations", ()):
+            yield from _hand_out(options, document, execution)
         writer.write({"created": True})
         if options.pid_file:
             write_pid_file(options.pid_file, execution.pid)
@@ -355,8 +356,6 @@ def end_init(execution: Execution, planned: Plan) -> Task[None]:
 def _hand_out(options: CreateOptions, document: Document, execution: Execution) -> Task[None]:
     """Sends the pidfd of init where the caller, or as with crun an annotation, wants to have it."""
     annotated = document.config.get("annotations", {}).get(PIDFD_RECEIVER, "")
-    if not options.pidfd_socket and not annotated:
-        return
     from ocirun.lifecycle.console import send_pidfd
 
     if options.pidfd_socket:

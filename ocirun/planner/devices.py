@@ -77,7 +77,8 @@ def _nodes(draft: Draft) -> list[_Node]:
     What the config puts below a /dev that it binds is that directory's own affair.
     """
     asked = [_asked(entry, number) for number, entry in enumerate(draft.linux.get("devices", ()))]
-    _part(asked)
+    if asked:
+        _part(asked)
     if _brings_dev(draft):
         return [node for node in asked if not node.path.startswith("/dev/")]
     described = {node.path for node in asked}

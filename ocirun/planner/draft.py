@@ -150,6 +150,7 @@ class Draft:
         "automatic",
         "config",
         "faults",
+        "filtered",
         "gaps",
         "has_process",
         "host",
@@ -178,11 +179,8 @@ class Draft:
         self.gaps: list[Fault] = []
         self.warnings: list[Fault] = []
         self._lacks: list[Fault] = []
-
-    @property
-    def filtered(self) -> bool:
-        """Whether the process gets a filter of system calls."""
-        return bool(self.linux.get("seccomp")) or RAW_FILTER in self.config.get("annotations", ())
+        #: Whether the process gets a filter of system calls.
+        self.filtered = bool(self.linux.get("seccomp")) or RAW_FILTER in config.get("annotations", ())
 
     @property
     def uid(self) -> int:

@@ -168,7 +168,8 @@ def call(
     when it has such.
     """
     extra = ["ro"] if readonly else []
-    label, word = _label(draft, pointer, kind, options), label_word(draft)
+    label = _label(draft, pointer, kind, options)
+    word = label_word(draft) if label else ""
     parameters = [*options.parameters(kind), *extra, *([f"{word}={label}"] if label else [])]
     names = [*options.names(), *extra]
     layered = any(one.startswith("lowerdir+=") for one in parameters)

@@ -82,6 +82,9 @@ def propagation(draft: Draft) -> Sequence[Step]:
 def readonly(draft: Draft) -> Sequence[Step]:
     """``root.readonly``, and "/" among ``readonlyPaths``: after everything that is made in the root."""
     asked = ["/root/readonly"] if draft.root.get("readonly", False) else []
-    listed = draft.linux.get("readonlyPaths", ())
-    asked += [f"/linux/readonlyPaths/{number}" for number, path in enumerate(listed) if clean(path) == "/"]
+    for number, path in enumerate(draft.linux.get("readonlyPaths", ())):
+        if not path.strip("/.") and clean(path) == "/":
+            asked.append(f"/linux/readonlyPaths/{number}")
+    if not asked:
+        return ()
     return [steps.set_root_readonly(pointer=pointer) for pointer in asked]

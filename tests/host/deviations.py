@@ -90,6 +90,7 @@ _SWAP = "tells systemd the limit of memory and swap together as that of swap"
 #: The test fails.
 DEVIATIONS: dict[str, dict[str, str]] = {
     "runc": {
+        "test_a_label_without_selinux_is_told_and_does_no_harm": "refuses it",
         "test_a_call_that_nobody_knows_is_left_out_unless_the_annotation_refuses_it": _NOT_STRICT,
         "test_the_keyring_of_a_session_has_the_label_of_the_program": _NO_POLICY,
         "test_a_user_namespace_changes_nothing_of_it": _NO_POLICY,
@@ -169,6 +170,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_who_is_in_a_threaded_cgroup_below_is_listed_and_signalled": "tells him twice",
     },
     "crun": {
+        "test_a_label_without_selinux_is_told_and_does_no_harm": "refuses it",
         "test_the_sysfs_of_a_network_that_belongs_to_others_is_the_hosts": "leaves it writable",
         "test_a_bind_mount_is_the_root[//./]": "knows the root by no other name",
         "test_a_mount_behind_a_link_of_the_image": "looks for it in the wrong place",

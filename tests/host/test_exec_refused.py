@@ -132,7 +132,6 @@ def test_a_paused_container(ocirun: Runtime, bundle: Bundle) -> None:
         (("--cgroup", "../other"), "is not a sub cgroup path"),
         (("--cgroup", "memory:sub"), "one tree for all controllers"),
         (("--apparmor", "x"), "this host has no AppArmor"),
-        (("--process-label", "x"), "this host has no SELinux"),
         (("--env", "NAME"), "--env NAME: must have the form NAME=VALUE"),
         (("--cwd", "tmp"), "--cwd tmp: must be an absolute path"),
         (("--user", "root"), "'root' is no id"),
@@ -193,11 +192,11 @@ def test_every_fault_of_a_process_file_is_told_with_its_place(ocirun: Runtime, b
 
 def test_a_member_that_is_not_built_is_told_with_its_place(ocirun: Runtime, bundle: Bundle) -> None:
     container = ocirun.running(bundle.sleeping())
-    path = execs.process(container, "true", selinuxLabel="x")
+    path = execs.process(container, "true", apparmorProfile="x")
     result = execute(container, flags=("--process", str(path)))
     assert result.code == 255
     assert f"{path}:1:" in result.stderr
-    assert "/selinuxLabel" in result.stderr
+    assert "/apparmorProfile" in result.stderr
 
 
 def test_a_step_that_fails_names_the_place_in_the_process_file(ocirun: Runtime, bundle: Bundle) -> None:

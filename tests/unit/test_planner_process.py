@@ -428,13 +428,15 @@ def test_a_list_is_a_mask_of_whole_words(listed: str, bits: int) -> None:
     assert len(made) == 8 * -(-bits.bit_length() // 64)
 
 
-def test_a_label_needs_a_host_with_selinux() -> None:
+def test_a_label_has_no_effect_on_a_host_without_selinux() -> None:
     process: Process = {**BASE, "selinuxLabel": "system_u:system_r:container_t:s0"}
-    with pytest.raises(HostError) as caught:
-        with_process(process, host=cases.a_host(selinux=False))
+    planned = with_process(process, host=cases.a_host(selinux=False))
 
-    assert caught.value.pointer == "/process/selinuxLabel"
-    assert caught.value.message == "this host has no SELinux"
+    (warning,) = planned.warnings
+    assert (warning.pointer, warning.rule) == (
+        "/process/selinuxLabel", "has no effect: this host has no SELinux",
+    )  # fmt: skip
+    assert arguments(planned, "set_selinux") == arguments(planned, "label_keyring") == []
     labelled = {"proc": "proc", "label": "system_u:system_r:container_t:s0"}
     assert arguments(with_process(process), "set_selinux") == [labelled]
     assert arguments(with_process(process), "label_keyring") == [labelled]
