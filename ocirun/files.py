@@ -9,6 +9,8 @@ import posix
 
 #: A file of the kernel is best had in one call: pieces would be of different moments.
 _PIECE = 1 << 20
+_S_IFMT, _S_IFREG = 0o170000, 0o100000  # stat.h
+_EINVAL, _EFBIG = 22, 27
 
 
 def read_whole(fd: int, most: int = -1) -> bytes:
@@ -24,6 +26,23 @@ def read_whole(fd: int, most: int = -1) -> bytes:
         if 0 <= most < size:
             break
     return b"".join(pieces)
+
+
+def read_regular(path: str, most: int) -> bytes:
+    """The whole of ``path``, which others may have made: nobody waits for a pipe, or reads without end.
+
+    Raises OSError, also EINVAL for what is no regular file (open(2)), and EFBIG for more than ``most`` bytes.
+    """
+    fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    try:
+        if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
+            raise OSError(_EINVAL, "", path)
+        content = read_whole(fd, most)
+    finally:
+        posix.close(fd)
+    if len(content) > most:
+        raise OSError(_EFBIG, "", path)
+    return content
 
 
 def read_file(path: str, flags: int = 0) -> bytes:

@@ -12,8 +12,8 @@ HERE = "/linux/seccomp"
 #: The actions that carry a number, with the greatest: below MAX_ERRNO (libseccomp), and SECCOMP_RET_DATA.
 WITH_NUMBER = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 65535}
 
-#: Annotations that say who listens, where the profile does not.
-LISTENING = frozenset({"run.oci.seccomp.receiver", "run.oci.seccomp.plugins"})
+#: Annotations that say who listens, where the profile does not, or are the filter in its place.
+ELSEWHERE = ("run.oci.seccomp.receiver", "run.oci.seccomp.plugins", "run.oci.seccomp_bpf_data")
 
 
 def check_seccomp(config: Object, found: Found) -> None:
@@ -26,7 +26,8 @@ def check_seccomp(config: Object, found: Found) -> None:
         pointer = f"{HERE}/syscalls/{index}"
         number(item, "action", "errnoRet", pointer, found)
         arguments(item, pointer, found)
-    if LISTENING.isdisjoint(an_object(config, "annotations")):
+    annotations = an_object(config, "annotations")
+    if not any(annotations.get(name) for name in ELSEWHERE):
         listener(of, found)
 
 

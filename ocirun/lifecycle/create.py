@@ -32,6 +32,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ocirun_spec.types import Config
+
     from ocirun.cgroup.restoring import Before
     from ocirun.cgroup.systemd import Manager
     from ocirun.config import Document
@@ -318,7 +320,7 @@ def _execute(
         inheritance = Inheritance(options.preserve_fds, options.stdio)
         yield from execute(program, performers, recorder, execution, inheritance)
         if options.pidfd_socket or PIDFD_RECEIVER in document.config.get("annotations", ()):
-            yield from _hand_out(options, document, execution)
+            yield from hand_out(options, document.config, execution.pidfd)
         writer.write({"created": True})
         if options.pid_file:
             write_pid_file(options.pid_file, execution.pid)
@@ -353,16 +355,19 @@ def end_init(execution: Execution, planned: Plan) -> Task[None]:
                 yield from end(pidfd)
 
 
-def _hand_out(options: CreateOptions, document: Document, execution: Execution) -> Task[None]:
-    """Sends the pidfd of init where the caller, or as with crun an annotation, wants to have it."""
-    annotated = document.config.get("annotations", {}).get(PIDFD_RECEIVER, "")
+def hand_out(options: CreateOptions, config: Config, pidfd: int) -> Task[None]:
+    """Sends the ``pidfd`` of init where the caller, or as with crun an annotation, wants to have it.
+
+    Raises HostError.
+    """
+    annotated = config.get("annotations", {}).get(PIDFD_RECEIVER, "")
     from ocirun.lifecycle.console import send_pidfd
 
     if options.pidfd_socket:
-        yield from send_pidfd(options.pidfd_socket, execution.pidfd)
+        yield from send_pidfd(options.pidfd_socket, pidfd)
     if annotated:
         path = paths.join(options.bundle, annotated)
-        yield from send_pidfd(path, execution.pidfd, f"/annotations/{PIDFD_RECEIVER}")
+        yield from send_pidfd(path, pidfd, f"/annotations/{PIDFD_RECEIVER}")
 
 
 def _hook_performer(

@@ -241,8 +241,11 @@ def _file_for(stream: str, state: Mapping[str, object]) -> int:
     if not name:
         return 0
     path = paths.join(str(state["bundle"]), name)
-    # O_NONBLOCK: a FIFO that nobody reads must give an error, not hang us
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    # O_NONBLOCK: a FIFO that nobody reads must give an error, not hang us; O_NOFOLLOW: who may write where
+    # the file is, a container perhaps by the time of a later hook, must not choose another one of the host's
+    flags = (
+        os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
+    )
     try:
         fd = os.open(path, flags, 0o600)
     except OSError as error:

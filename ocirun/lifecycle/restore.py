@@ -17,17 +17,18 @@ from ocirun import full, journal, paths
 from ocirun.criu import failure, mounts, requests, service
 from ocirun.errors import ConfigError, Fault, HostError, words_of
 from ocirun.executor.run import Execution, Observer, execute
-from ocirun.files import read_file, write_file
+from ocirun.files import read_file, read_regular, write_file
 from ocirun.jsontext import loads
 from ocirun.lifecycle.accompany import accompany
 from ocirun.lifecycle.caller import check_terminal
 from ocirun.lifecycle.checkpoint import check_root
-from ocirun.lifecycle.console import Proxy, send_console, send_pidfd
+from ocirun.lifecycle.console import Proxy, send_console
 from ocirun.lifecycle.create import (
     Container,
     check_cause,
     check_room,
     end_init,
+    hand_out,
     in_cgroup_performer,
     own_new,
     performers_of,
@@ -47,6 +48,9 @@ from ocirun.plan.compile import compile_plan
 from ocirun.planner.draft import SYSTEMD
 from ocirun.planner.ownership import DELEGATE
 from ocirun.planner.restoring import plan_restore, plan_root
+
+#: More than the names of three descriptors ever take.
+_MOST = 1 << 16
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -353,8 +357,7 @@ class _Restoration:
 
     def _tell(self, writer: journal.Writer) -> Task[None]:
         """Who wants to know that it runs: the journal first, then files and sockets."""
-        if self._options.pidfd_socket:
-            yield from send_pidfd(self._options.pidfd_socket, self._execution.pidfd)
+        yield from hand_out(self._options, self._config, self._execution.pidfd)
         writer.write({"created": True, "started": True, "restored": True})
         if self._options.pid_file:
             write_pid_file(self._options.pid_file, self._execution.pid)
@@ -371,7 +374,8 @@ class _Restoration:
 def _read_descriptors(images: str) -> list[tuple[str, int]]:
     """What 0, 1 and 2 were, as far as ours take their place: pipes, and files from outside."""
     try:
-        told = loads(read_file(f"{images}/{DESCRIPTORS}").decode("utf-8", "surrogateescape"))
+        source = read_regular(f"{images}/{DESCRIPTORS}", _MOST)  # an archive that was unpacked holds anything
+        told = loads(source.decode("utf-8", "surrogateescape"))
     except (OSError, ValueError) as error:
         why = words_of(error.errno or 0) if isinstance(error, OSError) else "it is damaged"
         raise HostError(
@@ -392,7 +396,7 @@ def _is_array(value: object) -> TypeGuard[list[object]]:
 
 def _open_namespace(path: str) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise HostError(
             f"open the namespace {path}: {words_of(error.errno or 0)}",

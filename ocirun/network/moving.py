@@ -64,8 +64,8 @@ class RefusedError(Exception):
 def move(here: int, there: int, devices: Sequence[Device]) -> list[Device]:
     """Moves ``devices`` between the network namespaces open at ``here``, that of this process, and ``there``.
 
-    Gives what is needed to move them back.  Raises RefusedError, when those before it are back, and
-    ImportError where there is no pyroute2.
+    Gives what is needed to move them back, in the order of moving.  Raises RefusedError, when those before it
+    are back, and ImportError where there is no pyroute2.
     """
     if os.path.samestat(os.fstat(here), os.fstat(there)):
         raise RefusedError(0, "same", errno.EEXIST)

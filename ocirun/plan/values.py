@@ -195,7 +195,7 @@ def _raw(text: str | None) -> Expected:
 
 def _listener(view: View, _step: Step) -> Expected:
     metadata = (
-        "" if PLUGINS in view.annotations else view.linux.get("seccomp", {}).get("listenerMetadata", "")
+        "" if view.annotations.get(PLUGINS) else view.linux.get("seccomp", {}).get("listenerMetadata", "")
     )
     return {"path": receiver(view), "metadata": metadata}
 

@@ -158,7 +158,7 @@ def asks_somebody(view: View) -> bool:
 
 def receiver(view: View) -> str:
     """The path of who gets the listener, "" for nobody."""
-    if PLUGINS in view.annotations:
+    if view.annotations.get(PLUGINS):
         return view.annotations[PLUGINS]
     return view.linux.get("seccomp", {}).get("listenerPath") or view.annotations.get(RECEIVER, "")
 

@@ -6,6 +6,8 @@ REFUSED asks for would be less confined, or another program.
 
 from __future__ import annotations
 
+from ocirun.planner.seccomp import check_socket
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirun.planner.draft import Draft
@@ -27,15 +29,21 @@ CONTEXTS = ("context", "fscontext", "defcontext", "rootcontext")
 
 
 def check(draft: Draft) -> None:
-    """Notes the annotations that are known and not obeyed; "0" asks for nothing."""
+    """Notes the annotations that are known and not obeyed, of which "0" asks for nothing, and what is wrong
+    with those that are."""
     for key, text in draft.config.get("annotations", {}).items():
         name = key.removeprefix(PREFIX)
-        if name == key or text == "0":
+        if name == key:
             continue
         if name in OUTPUTS:
             _check_output(draft, f"/annotations/{key}", text)
+        elif name == "pidfd_receiver":
+            draft.check_words(f"/annotations/{key}", (text,))
+            check_socket(draft, f"/annotations/{key}", text)
         elif name == "mount_context_type" and text not in CONTEXTS:
             draft.fault(f"/annotations/{key}", text, f"must be one of {', '.join(CONTEXTS)}", "see mount(8)")
+        elif text == "0":
+            continue
         elif name in REFUSED:
             why, hint = REFUSED[name]
             draft.gap(f"/annotations/{key}", text, f"is not built: {why}", hint)

@@ -106,7 +106,7 @@ def receiver(config: Config) -> tuple[str, str]:
     what names them."""
     path = _profile(config).get("listenerPath", "")
     annotations = config.get("annotations", {})
-    if PLUGINS in annotations:
+    if annotations.get(PLUGINS):
         return annotations[PLUGINS], PLUGINS_POINTER
     annotated = annotations.get(RECEIVER, "")
     if path or not annotated:
@@ -135,14 +135,19 @@ def _send(draft: Draft) -> Step:
         if not all(one.startswith("/") for one in path.split(":")):
             draft.fault(pointer, path, "must be absolute paths, with a colon between two")
         return steps.send_listener(listener="listener", path=path, metadata="", pointer=pointer)
-    absolute = paths.join(draft.options.bundle, path)
-    if len(absolute.encode("utf-8", "surrogatepass")) > _LONGEST_PATH:
-        rule = f"must not be longer than {_LONGEST_PATH} bytes"
-        draft.fault(pointer, path, rule, "see unix(7), sun_path")
+    check_socket(draft, pointer, path)
     if pointer != LISTENER_PATH and not path.startswith("/"):
         draft.fault(pointer, path, "must be an absolute path")
     metadata = _profile(draft.config).get("listenerMetadata", "")
     return steps.send_listener(listener="listener", path=path, metadata=metadata, pointer=pointer)
+
+
+def check_socket(draft: Draft, pointer: str, path: str) -> None:
+    """Notes a path of a socket, from the bundle, that is too long for an address (unix(7), sun_path)."""
+    absolute = paths.join(draft.options.bundle, path)
+    if len(absolute.encode("utf-8", "surrogatepass")) > _LONGEST_PATH:
+        rule = f"must not be longer than {_LONGEST_PATH} bytes"
+        draft.fault(pointer, path, rule, "see unix(7), sun_path")
 
 
 def notifications(profile: Seccomp) -> Iterator[str]:

@@ -116,6 +116,9 @@ def test_a_checkpoint_that_is_not_there(ocirun: Runtime, bundle: Bundle, images:
     assert code(ocirun, *words) == "criu"
     (images / "descriptors.json").write_text("[")
     checkpoints.attempt(ocirun, bundle, images, new_id()).refused("it is damaged")
+    (images / "descriptors.json").unlink()
+    os.mkfifo(images / "descriptors.json")  # an archive may hold one: nobody waits for who writes to it
+    checkpoints.attempt(ocirun, bundle, images, new_id()).refused("descriptors.json: invalid argument")
 
 
 def test_a_restore_that_fails_leaves_nothing(ocirun: Runtime, bundle: Bundle, taken: Path) -> None:

@@ -71,6 +71,13 @@ def test_a_file_that_is_gone_at_the_end_is_a_warning(ocirun: Runtime, bundle: Bu
     assert f"/annotations/{OUT}" in told.stderr
 
 
+def test_no_link_leads_what_hooks_print_elsewhere(ocirun: Runtime, bundle: Bundle, scratch: Path) -> None:
+    (scratch / "out").symlink_to(scratch / "elsewhere")
+    printing(bundle, "createRuntime").put({OUT: str(scratch / "out")}, "annotations")
+    ocirun.attempt(bundle).refused(f"open {scratch}/out for what hooks print", f"/annotations/{OUT}")
+    assert not (scratch / "elsewhere").exists()
+
+
 def test_a_hook_inside_prints_into_the_error_alone(ocirun: Runtime, bundle: Bundle, scratch: Path) -> None:
     printing(bundle, "createContainer").put({OUT: str(scratch / "out")}, "annotations")
     told = ocirun.run(bundle.args("true")).ok()
@@ -92,6 +99,14 @@ def test_a_receiver_of_the_pidfd_that_is_not_there_fails_create(ocirun: Runtime,
     ocirun.attempt(bundle).refused("send the pidfd", f"{bundle.path}/nowhere.sock", f"/annotations/{PIDFD}")
 
 
-def test_a_kind_of_label_that_there_is_not_is_refused(ocirun: Runtime, bundle: Bundle) -> None:
-    bundle.put({"run.oci.mount_context_type": "anycontext"}, "annotations")
+@pytest.mark.parametrize("path", ["nul\0", "/" + "long" * 30], ids=["nul", "long"])
+def test_a_receiver_of_the_pidfd_that_cannot_be_is_refused(
+    ocirun: Runtime, bundle: Bundle, path: str
+) -> None:
+    ocirun.attempt(bundle.put({PIDFD: path}, "annotations")).refused("config.json:", f"/annotations/{PIDFD}")
+
+
+@pytest.mark.parametrize("kind", ["anycontext", "0"])
+def test_a_kind_of_label_that_there_is_not_is_refused(ocirun: Runtime, bundle: Bundle, kind: str) -> None:
+    bundle.put({"run.oci.mount_context_type": kind}, "annotations")
     ocirun.attempt(bundle).refused("/annotations/run.oci.mount_context_type", "must be one of context, ")

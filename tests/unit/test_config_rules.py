@@ -51,6 +51,7 @@ def faults(made: dict[str, Any]) -> list[tuple[str, str]]:
     return [(fault.pointer, fault.rule) for fault in told]
 
 
+RECEIVER = "run.oci.seccomp.receiver"
 SECCOMP = {"defaultAction": "SCMP_ACT_ALLOW"}
 ERRNO = {"names": ["a"], "action": "SCMP_ACT_ERRNO"}
 LIMIT = {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}
@@ -375,6 +376,11 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
         "listenerPath",
     ),
     (
+        config(linux__seccomp={"defaultAction": "SCMP_ACT_NOTIFY"}, annotations={RECEIVER: ""}),
+        "/linux/seccomp/defaultAction",
+        "listenerPath",
+    ),
+    (
         config(linux__seccomp={**SECCOMP, "syscalls": [{"names": ["a"], "action": "SCMP_ACT_NOTIFY"}]}),
         "/linux/seccomp/syscalls/0/action",
         "listenerPath",
@@ -436,6 +442,10 @@ SOUND: list[dict[str, Any]] = [
     config(linux__resources__pids__limit=0),
     config(linux__seccomp={"defaultAction": "SCMP_ACT_TRACE", "defaultErrnoRet": 65535}),
     config(linux__seccomp={**SECCOMP, "listenerPath": "/x", "listenerMetadata": "", "syscalls": [ERRNO]}),
+    config(linux__seccomp={"defaultAction": "SCMP_ACT_NOTIFY"}, annotations={RECEIVER: "/run/agent"}),
+    config(
+        linux__seccomp={"defaultAction": "SCMP_ACT_NOTIFY"}, annotations={"run.oci.seccomp_bpf_data": "AA"}
+    ),
 ]
 
 
