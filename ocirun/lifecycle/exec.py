@@ -415,4 +415,6 @@ def _because_it_stopped(target: Target, error: BaseException) -> bool:
         return True  # it is ending: its namespaces go a moment before it is a zombie
     if not target.stopped:
         return False
+    if isinstance(error, StateError):
+        return not error.errno  # it died before its program ran (start.judge)
     return isinstance(error, HelperError) or error.operation in ("setns", "clone3", "open")
