@@ -70,7 +70,10 @@ class Hearing:
                     self._serve(one)
 
     def _serve(self, client: socket.socket) -> None:
-        data = client.recv(65536)
+        try:
+            data = client.recv(65536)
+        except ConnectionError:  # it has closed with our answer unread (unix(7))
+            data = b""
         if not data:
             del self._clients[client]
             client.close()
@@ -80,5 +83,5 @@ class Hearing:
             if envelope not in self._heard:  # else we have answered too late, and it was sent again
                 self._heard.append(envelope)
             self._clients[client].reply(call.stream, b"")
-        with contextlib.suppress(BrokenPipeError):  # it has not waited for us
+        with contextlib.suppress(ConnectionError):  # it has not waited for us
             client.sendall(self._clients[client].take())
