@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import os
 import struct
+from contextlib import suppress
 
 from ocirun.errors import HostError, words_of
 
@@ -33,7 +34,8 @@ def in_own_mounts(then: Callable[[], T]) -> T:
     """Does ``then`` in a mount namespace that is a copy of ours; a process that it starts stays in there.
 
     Raises HostError where the kernel refuses.  The host's mounts go on to arrive in the copy, ours do not
-    leave it (mount_namespaces(7)).
+    leave it (mount_namespaces(7)).  Where there is no way back this process ends: whatever it did next would
+    be done to the wrong mounts.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -44,14 +46,23 @@ def in_own_mounts(then: Callable[[], T]) -> T:
             _check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "make all mounts slaves")
             return then()
         finally:
-            _check(libc.setns(home, _CLONE_NEWNS), "go back into the mount namespace")
-            # setns(2) has set both to the root of the namespace
-            os.fchdir(root)
-            os.chroot(".")
-            os.fchdir(here)
+            _go_back(libc, home, root, here)
     finally:
         for fd in (home, here, root):
             os.close(fd)
+
+
+def _go_back(libc: ctypes.CDLL, home: int, root: int, here: int) -> None:
+    try:
+        _check(libc.setns(home, _CLONE_NEWNS), "go back into the mount namespace")
+        # setns(2) has set both to the root of the namespace
+        os.fchdir(root)
+        os.chroot(".")
+        os.fchdir(here)
+    except (HostError, OSError) as error:
+        with suppress(OSError):
+            os.write(2, f"error: {error}: this process ends, as it is in the wrong mounts\n".encode())
+        os._exit(1)
 
 
 def bind(source: str, place: str) -> None:

@@ -30,3 +30,22 @@ def test_the_root_and_the_working_directory_stay(scratch: Path) -> None:
     command = ["unshare", "--mount", "sh", "-c", mount, "sh", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["['inside']", "['place', 'proc', 'tree', 'work'] /work []"]
+
+
+#: Whoever has no capabilities in the namespace that it came from cannot go back (setns(2)).
+_NO_WAY_BACK = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from ocirun.lifecycle.privately import in_own_mounts
+try:
+    in_own_mounts(lambda: os.setresuid(65534, 65534, 65534))
+finally:
+    print("it goes on", flush=True)
+"""
+
+
+def test_who_cannot_go_back_ends() -> None:
+    command = [sys.executable, "-c", _NO_WAY_BACK, str(Path(ocirun.__file__).parents[1])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "go back into the mount namespace: operation not permitted" in done.stderr
