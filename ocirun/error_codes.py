@@ -109,8 +109,9 @@ CODES: Sequence[Code] = (
     ),
     Code(
         "container-status",
-        "StateError",
-        "the container is in a status that does not admit the operation, or locked by another command",
+        "StateError, RemovalError",
+        "the container is in a status that does not admit the operation, locked by another command, or being "
+        "removed",
         "`ocirun state` tells the status",
         f"{_HOST}test_a_start_too_many",
     ),

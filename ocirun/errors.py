@@ -154,6 +154,10 @@ class StateError(OcirunError):
     code = "container-status"
 
 
+class RemovalError(StateError):
+    """The container is being removed: what was on its way with it ends, and puts nothing back into it."""
+
+
 class StepError(OcirunError):
     """A planned operation failed; carries the number of the step beside the errno."""
 

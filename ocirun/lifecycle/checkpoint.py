@@ -12,7 +12,7 @@ import stat
 from ocirun import journal
 from ocirun.cgroup.files import is_gone, set_frozen
 from ocirun.criu import failure, mounts, requests, service
-from ocirun.errors import HostError, StateError, words_of
+from ocirun.errors import HostError, RemovalError, StateError, words_of
 from ocirun.files import read_file, write_whole
 from ocirun.jsontext import dumps
 from ocirun.lifecycle import notify
@@ -53,7 +53,8 @@ def checkpoint(
     Unless they are to be left running the container has ended then, and is deleted as with runc and crun, or
     stays to be deleted (``keep``).
     Raises HostError where criu is missing or fails (the container goes on as before, and the images are those
-    that were there), StateError for a container that does not run.
+    that were there), StateError for a container that does not run.  A RemovalError that is thrown into it
+    ends criu at once, and not only when it has put everything back.
     """
     check_root("checkpoint")
     program = service.find()
@@ -233,7 +234,8 @@ def _converse(entries: Journal, wanted: requests.Dump, fields: list[Field], prog
         failure.judge("checkpoint", f"{wanted.work}/{LOG}", answer)
         yield from criu.end()
     except BaseException as error:
-        yield from despite(error, "ending criu", criu.end())
+        at_once = isinstance(error, RemovalError)  # whose memory it is in will not go on
+        yield from despite(error, "ending criu", criu.end(at_once=at_once))
         if entries.cgroup and not was_paused:  # had it been killed, nobody else would
             _thaw(entries.cgroup)
         raise

@@ -8,7 +8,7 @@ exec, exit of init, delete; and that somebody was killed for want of memory befo
 from __future__ import annotations
 
 from ocirun.cgroup.files import is_frozen
-from ocirun.errors import OcirunError, StateError
+from ocirun.errors import OcirunError, RemovalError
 from ocirun.journal import read as read_journal
 from ocirun.jsontext import dumps
 from ocirun.lifecycle.create import CreateOptions, create
@@ -79,7 +79,7 @@ class Container:
     """A container, from its create to its delete; ``owner`` is the user and group of its pipes, -1 ours."""
 
     __slots__ = (
-        "_job", "_loop", "_memory", "_publisher", "_unwanted", "bundle", "cgroup", "changing", "execs", "id",
+        "_jobs", "_loop", "_memory", "_publisher", "_unwanted", "bundle", "cgroup", "changing", "execs", "id",
         "init", "owner", "pending", "store",
     )  # fmt: skip
 
@@ -88,8 +88,8 @@ class Container:
     ) -> None:
         self._loop = loop
         self._publisher = publisher
-        #: Its create or start.
-        self._job: Job | None = None
+        #: What a removal interrupts: its create or start, and checkpoints.
+        self._jobs: list[Job] = []
         #: Whether it is being removed.
         self._unwanted = False
         #: What its start restores, and how; None for one that exists.
@@ -121,7 +121,7 @@ class Container:
             self._born(made)
             done(None)
 
-        self._job = self._loop.spawn(create(self.store, self.id, options), created)
+        self._note(self._loop.spawn(create(self.store, self.id, options), created))
 
     def options(self, asked: Options, rootfs: Sequence[RootMount]) -> CreateOptions:
         """How it is created, or restored, but for its streams."""
@@ -173,7 +173,7 @@ class Container:
             if init.exit is not None:
                 self._init_ended()
 
-        self._job = self._loop.spawn(start(self.store, self.id), started)
+        self._note(self._loop.spawn(start(self.store, self.id), started))
 
     def _tell_start(self) -> None:
         if self.init.exit is None:
@@ -199,7 +199,7 @@ class Container:
                 self._tell_start()
             done(error)
 
-        self._job = self._loop.spawn(restore(self.store, self.id, options, wanted), restored)
+        self._note(self._loop.spawn(restore(self.store, self.id, options, wanted), restored))
 
     def _never_restored(self) -> None:
         """Lets go of the streams at once: nobody will write to them."""
@@ -208,13 +208,18 @@ class Container:
             self.init.close()
 
     def interrupt(self) -> None:
-        """Ends a create or start that is on its way; it undoes what it did and tells that it failed.  What
-        waits for its restore waits no longer."""
+        """Ends a create, start or checkpoint that is on its way; it undoes what it did and tells that it
+        failed.  What waits for its restore waits no longer.  May be repeated: nobody is disturbed who is
+        undoing already."""
         self._unwanted = True
-        if self._job is not None:
-            self._job.cancel(StateError(f"container {self.id} is being removed"))
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.cancel(RemovalError(f"container {self.id} is being removed"))
         if self.pending is not None and not self.init.busy:
             self._never_restored()
+
+    def _note(self, job: Job) -> None:
+        self._jobs = [*(one for one in self._jobs if not one.over), job]
 
     def _init_ended(self) -> None:
         """Its end is told when no exec is left, and never before its start."""
@@ -404,9 +409,9 @@ class Container:
             )
         event = events.TaskCheckpointed(container_id=self.id, checkpoint=wanted.images)
         task = dump(self.store, self.id, self.bundle, wanted)
-        self._change(task, "/tasks/checkpointed", event, done)
+        self._note(self._change(task, "/tasks/checkpointed", event, done))
 
-    def _change(self, task: Task[None], topic: str, event: Message | None, done: Done) -> None:
+    def _change(self, task: Task[None], topic: str, event: Message | None, done: Done) -> Job:
         def changed(_: None, error: BaseException | None) -> None:
             self.changing -= 1
             if error is None and event is not None:
@@ -414,7 +419,7 @@ class Container:
             done(error)
 
         self.changing += 1
-        self._loop.spawn(task, changed)
+        return self._loop.spawn(task, changed)
 
     @property
     def paused(self) -> bool:

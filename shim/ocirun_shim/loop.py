@@ -213,7 +213,7 @@ def _guard(callback: Callable[..., None], *arguments: object) -> None:
 class Job:
     """A generator on its way, waiting for the first of several things."""
 
-    __slots__ = ("_done", "_loop", "_over", "_task", "_timer", "_watches")
+    __slots__ = ("_done", "_loop", "_task", "_timer", "_watches", "over")
 
     def __init__(
         self, loop: Loop, task: Task[T], done: Callable[[T | None, BaseException | None], None]
@@ -221,7 +221,8 @@ class Job:
         self._loop = loop
         self._task = task
         self._done: Callable[..., None] = done
-        self._over = False
+        #: Whether it has ended.
+        self.over = False
         self._watches: list[Watch] = []
         self._timer: Timer | None = None
 
@@ -232,7 +233,7 @@ class Job:
     def cancel(self, error: BaseException) -> None:
         """Throws ``error`` into a task that waits: it undoes what it made, and ``done`` is told what it
         raises then.  A task that has ended is not disturbed."""
-        if not self._over:
+        if not self.over:
             self._clear()
             self._step(lambda: self._task.throw(error))
 
@@ -251,7 +252,7 @@ class Job:
             self._wait(what)
 
     def _end(self, value: object, error: BaseException | None) -> None:
-        self._over = True
+        self.over = True
         self._loop.jobs -= 1
         self._done(value, error)
 

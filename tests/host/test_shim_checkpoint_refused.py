@@ -197,12 +197,32 @@ def test_what_is_asked_is_what_criu_is_told(
     found = {name: fields.number(field) for name, field in FLAGS.items()}
     assert {name: value for name, value in found.items() if value} == told
     assert fields.number(2) == task.state().pid
-    assert "/tasks/checkpointed" in hearing.topics("/tasks/checkpointed")
+    hearing.topics("/tasks/checkpointed")
     event = hearing.event("/tasks/checkpointed", events.TaskCheckpointed)
     assert (event.container_id, event.checkpoint) == (task.id, str(images))
     assert not (task.bundle.path / "work/criu-work").exists()
     assert task.running  # this criu has ended nobody
     assert task.end() == 137
+
+
+def test_a_checkpoint_that_hangs_is_ended_from_outside(
+    served: Serving, scratch: Path, images: Path, put: Callable[[str], None]
+) -> None:
+    """The stand-in has taken its request, and does not end when it is hung up on."""
+    told = scratch / "told"
+    put(f"head -c 1 <&3; echo $$ > {told}.new; mv {told}.new {told}; exec sleep 1000")
+    task = served.running()
+    client = served.client(task.address)
+    stream = client.send(serving.TASK, "Checkpoint", _request(task, images))
+    observe.eventually(told.exists, "it has begun")
+    init, criu = task.state().pid, int(told.read_text())
+    assert served.deleted_in_time(task).exit_status == 137
+    observe.eventually(lambda: not observe.alive(criu), "criu has ended")
+    assert not observe.alive(init)
+    assert not task.state_directory.exists()
+    assert not (images / "descriptors.json").exists()
+    with pytest.raises((CallError, ConnectionError)):  # the shim has ended as well
+        client.receive(stream, Empty)
 
 
 # -- Create with a checkpoint, and Start ---------------------------------------------------------------------
