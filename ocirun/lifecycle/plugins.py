@@ -12,7 +12,7 @@ import os
 import signal
 import time
 
-from ocirun.errors import HostError
+from ocirun.errors import EXHAUSTED, HostError, words_of
 from ocirun.files import write_file
 from ocirun.waiting import Wait
 
@@ -27,6 +27,7 @@ NAME = "ocirun-plugins"
 _READY = b"ready"
 #: Seconds that all plugins together may take to start; then the agent is killed, and a little later given up.
 _PATIENCE = 10
+#: PIPE_BUF (pipe(7)): this much is written and read in one piece.
 _LONGEST = 4096
 
 
@@ -35,18 +36,25 @@ def hand_on(listener: int, plugins: str, about: Sequence[str], pointer: str) -> 
     stays the caller's to close.
 
     ``about`` is what a plugin is told: the directory of the container's state, its name, its bundle and its
-    config.  ``pointer`` is that of what names the plugins.  Raises HostError, when nothing of it is left.
+    config.  ``pointer`` is that of what names the plugins.  Raises HostError, when nothing of it is left but
+    what left its process group.
     """
-    hearing, telling = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        _fork(listener, telling, plugins.split(":"), about)
-        os.close(telling)
-        telling = -1
+        hearing, group = _begun(listener, plugins.split(":"), about)
+    except OSError as error:
+        number = error.errno or 0
+        raise HostError(
+            f"start the agent of the seccomp plugins: {words_of(number)}",
+            pointer=pointer,
+            errno=number,
+            hint=EXHAUSTED.get(number, ""),
+        ) from error
+    said = b""
+    try:
         said = yield from _hear(hearing)
     finally:
-        for fd in (hearing, telling):
-            if fd >= 0:
-                os.close(fd)
+        os.close(hearing)
+        _settle(group, failed=said != _READY)
     if said != _READY:
         raise HostError(
             f"seccomp plugins: {said.decode(errors='replace') or 'their agent has ended'}",
@@ -56,28 +64,55 @@ def hand_on(listener: int, plugins: str, about: Sequence[str], pointer: str) -> 
 
 
 def _hear(fd: int) -> Task[bytes]:
-    said = b""
-    until = time.monotonic() + 2 * _PATIENCE
-    while (yield Wait(reads=(fd,), until=until)):
-        piece = os.read(fd, _LONGEST)
-        if not piece:
-            return said
-        said += piece
+    """The one message, which is never longer than what a pipe takes at once.  Its end is not waited for: a
+    process that a plugin has forked has the pipe, too."""
+    if (yield Wait(reads=(fd,), until=time.monotonic() + 2 * _PATIENCE)):
+        return os.read(fd, _LONGEST)
     return b"they did not start in time"
 
 
-def _fork(listener: int, telling: int, plugins: Sequence[str], about: Sequence[str]) -> None:
-    """Nobody waits for the agent: it is the grandchild that is left when its parent has ended."""
+def _begun(listener: int, plugins: Sequence[str], about: Sequence[str]) -> tuple[int, int]:
+    """Where to hear of the agent, and its process group."""
+    hearing, telling = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return hearing, _fork(listener, telling, plugins, about)
+    except OSError:
+        os.close(hearing)
+        raise
+    finally:
+        os.close(telling)
+
+
+def _fork(listener: int, telling: int, plugins: Sequence[str], about: Sequence[str]) -> int:
+    """Nobody waits for the agent: it is the grandchild that is left when its parent has ended.  The parent
+    makes the session, so that we know its number, and can end what a plugin has forked."""
     pid = os.fork()  # noqa: TID251 - foreign libraries are loaded in it alone
     if pid:
-        with contextlib.suppress(ChildProcessError):  # the kernel has reaped it: our caller ignores SIGCHLD
-            os.waitpid(pid, 0)
-        return
+        return pid
     try:
-        if not os.fork():  # noqa: TID251 - as above
+        os.setsid()
+        is_parent = os.fork()  # noqa: TID251 - as above
+    except OSError as error:
+        os.write(telling, str(error).encode())
+    else:
+        if not is_parent:
             _be_agent(listener, telling, plugins, about)
     finally:
         os._exit(0)
+
+
+def _settle(group: int, *, failed: bool) -> None:
+    """Waits for the parent of the agent, which has nothing to wait for, and ends its group if it ``failed``.
+
+    Until the parent is reaped nobody else can get its number.
+    """
+    with contextlib.suppress(ChildProcessError):  # the kernel has reaped it: our caller ignores SIGCHLD
+        os.waitid(os.P_PID, group, os.WEXITED | os.WNOWAIT)
+    if failed:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # all have ended, or are another's now
+            os.killpg(group, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):  # as above
+        os.waitpid(group, 0)
 
 
 def _be_agent(listener: int, telling: int, plugins: Sequence[str], about: Sequence[str]) -> None:
@@ -99,7 +134,6 @@ def _be_agent(listener: int, telling: int, plugins: Sequence[str], about: Sequen
 def _let_go(*kept: int) -> None:
     """Nothing of who called us stays open: he would wait for the end of what he reads, and so would others
     for his locks."""
-    os.setsid()
     os.chdir("/")
     write_file("/proc/self/comm", NAME.encode())
     null = os.open("/dev/null", os.O_RDWR)
