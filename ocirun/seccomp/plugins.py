@@ -138,25 +138,39 @@ class Plugin:
 
 
 def _loaded(path: str) -> ctypes.CDLL:
-    """The library at ``path``, which is opened once: what was looked at is what is loaded."""
+    """The library at ``path``, by its real path: ld.so has $ORIGIN from it, and who asks where he is."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        _check(path, fd)
-        return ctypes.CDLL(f"/proc/self/fd/{fd}", mode=os.RTLD_NOW)
+        try:
+            return ctypes.CDLL(_checked(path, fd), mode=os.RTLD_NOW)
+        finally:
+            os.close(fd)
     except OSError as error:
         told = os.strerror(error.errno) if error.errno else str(error)
         raise RefusedError(f"{path} cannot be loaded: {told}") from error
 
 
-def _check(path: str, fd: int) -> None:
-    """Raises RefusedError where others than root and us could have written it, or put another in its
-    place."""
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+def _checked(path: str, fd: int) -> str:
+    """The real path of what is open as ``fd``; raises RefusedError where others than root and us could have
+    written it, or put another in its place, there or in a directory above."""
+    facts, real = os.fstat(fd), os.readlink(f"/proc/self/fd/{fd}")
+    if not stat.S_ISREG(facts.st_mode):
         raise RefusedError(f"{path} is not a regular file")
-    directory = os.path.dirname(os.readlink(f"/proc/self/fd/{fd}"))
-    for what, facts in ((path, os.fstat(fd)), (directory, os.stat(directory))):
-        if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & 0o022:
-            raise RefusedError(f"{what} can be written by others than root and this user")
+    _trust(path, facts, 0)
+    kept, above = 0, real
+    while above != "/":
+        above = str(os.path.dirname(above))
+        _trust(above, os.stat(above), kept)
+        kept = stat.S_ISVTX
+    if not os.path.samestat(facts, os.stat(real)):
+        raise RefusedError(f"{path} was exchanged while it was looked at")
+    return real
+
+
+def _trust(path: str, facts: os.stat_result, kept: int) -> None:
+    """Raises RefusedError where others can write; a mode with a bit of ``kept`` keeps what is ours in it."""
+    if facts.st_uid not in (0, os.geteuid()) or (facts.st_mode & 0o022 and not facts.st_mode & kept):
+        raise RefusedError(f"{path} can be written by others than root and this user")
 
 
 class Agent:
@@ -188,17 +202,32 @@ class Agent:
         answer = _Answer.from_buffer(self._answer)
         if self._decide(answer):
             answer.id = _Request.from_buffer(self._request).id
+            self._send(answer)
+
+    def _send(self, answer: _Answer) -> None:
+        """What a plugin has filled in may be refused, as flags that the kernel does not know."""
+        try:
+            self._call(_SEND, self._answer)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            _fail(answer, -errno.EINVAL)
             self._call(_SEND, self._answer)
 
     def _call(self, request: int, buffer: bytearray) -> bool:
-        """False where who asked has died meanwhile, or a signal came."""
-        try:
-            fcntl.ioctl(self._listener, request, buffer, True)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EINTR):
+        """False where who asked has died or was answered meanwhile, or a signal came before he asked."""
+        while True:
+            try:
+                fcntl.ioctl(self._listener, request, buffer, True)
+            except InterruptedError:
+                if request == _SEND:
+                    continue
                 return False
-            raise
-        return True
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EINPROGRESS):
+                    return False
+                raise
+            return True
 
     def _decide(self, answer: _Answer) -> bool:
         """Fills in ``answer``; False where a plugin gives it itself."""
@@ -208,6 +237,7 @@ class Agent:
             if code or handled not in (NOT_HANDLED, ANSWERED, DELAYED, CONTINUED):
                 return _fail(answer, code or -errno.EINVAL)
             if handled == CONTINUED:
+                answer.value = answer.error = 0  # the kernel refuses the flag with either
                 answer.flags |= _CONTINUE
             if handled != NOT_HANDLED:
                 return handled != DELAYED

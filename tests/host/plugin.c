@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 struct conf {
@@ -22,6 +23,13 @@ struct conf {
 /* What handle_request says: 0 not handled, 1 answered, 2 later, 3 go on in the kernel. */
 #ifndef HANDLED
 #define HANDLED 1
+#endif
+/* Whether it answers by itself. */
+#ifndef SENDS
+#define SENDS (HANDLED == 2)
+#endif
+#ifndef FLAGS
+#define FLAGS 0
 #endif
 #ifndef FAILURE
 #define FAILURE 0
@@ -50,7 +58,8 @@ int run_oci_seccomp_notify_handle_request(void *opaque, struct seccomp_notif_siz
         return 0;
     response->error = ANSWER;
     *handled = HANDLED;
-    if (HANDLED == 2) {
+    response->flags = FLAGS;
+    if (SENDS) {
         response->id = request->id;
         ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, response);
     }

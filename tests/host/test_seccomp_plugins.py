@@ -29,13 +29,13 @@ BOTH = pytest.mark.parametrize("runtime", ["ocirun", "crun"], indirect=True)
 class Made:
     """A plugin that was compiled, and the file that it tells what it is told."""
 
-    def __init__(self, directory: Path, name: str, **defined: int | str) -> None:
+    def __init__(self, directory: Path, name: str, *linked: str, **defined: int | str) -> None:
         self.path = directory / f"{name}.so"
         self.told = directory / f"{name}.told"
         words = {"CALL": native(CALL), "ANSWER": -errno.EXDEV, **defined}
         flags = [f'-DTOLD="{self.told}"', *(f"-D{key}={value}" for key, value in words.items())]
         source = Path(__file__).with_name("plugin.c")
-        subprocess.run(["gcc", "-shared", "-fPIC", *flags, "-o", self.path, source], check=True)
+        subprocess.run(["gcc", "-shared", "-fPIC", *flags, "-o", self.path, source, *linked], check=True)
 
     def lines(self) -> list[str]:
         """What it was told."""
@@ -98,6 +98,33 @@ def test_a_plugin_that_does_not_know_what_to_say_has_the_call_fail(
     assert ocirun.run(asking(calling(bundle, native(CALL)), made.path)).ok().stdout == f"-{errno.EINVAL}\n"
 
 
+@pytest.mark.parametrize(
+    ("defined", "told"),
+    [
+        ({"HANDLED": 3}, 0),
+        ({"HANDLED": 1, "SENDS": 1}, -errno.EXDEV),
+        ({"HANDLED": 1, "FLAGS": 0x80}, -errno.EINVAL),
+    ],
+    ids=["goes-on-with-an-error", "answered-twice", "unknown-flags"],
+)
+def test_no_answer_that_the_kernel_refuses_ends_the_agent(
+    ocirun: Runtime, bundle: Bundle, directory: Path, defined: dict[str, int], told: int
+) -> None:
+    made = Made(directory, "one", **defined)
+    assert ocirun.run(asking(calling(bundle, native(CALL)), made.path)).ok().stdout == f"{told}\n"
+    observe.eventually(lambda: made.lines()[-1] == "stop known", "the agent comes to its end")
+
+
+@BOTH
+def test_a_plugin_finds_the_libraries_beside_it(runtime: Runtime, bundle: Bundle, directory: Path) -> None:
+    library = directory / "libbeside.so"
+    flags = ("-shared", "-Wl,-soname,libbeside.so")
+    subprocess.run(["gcc", *flags, "-o", library, "-xc", "/dev/null"], check=True)
+    made = Made(directory, "one", "-Wl,--no-as-needed", str(library), "-Wl,-rpath,$ORIGIN")
+    result = runtime.run(asking(calling(bundle, native(CALL)), made.path)).ok()
+    assert result.stdout.splitlines()[-1] == f"-{errno.EXDEV}"
+
+
 def agents(made: Made) -> list[int]:
     """The processes that have the plugin mapped."""
     found: list[int] = []
@@ -119,7 +146,7 @@ def test_it_decides_for_a_container_that_was_detached_and_for_what_is_executed(
     (agent,) = agents(made)
     assert tried(container, CALL) == f"-{errno.EXDEV}\n"
     observe.eventually(lambda: made.lines().count("stop known") == 1, "the agent of the exec ends")
-    assert agents(made) == [agent]
+    observe.eventually(lambda: agents(made) == [agent], "that of init is left")
     container.delete("--force").ok()
     observe.eventually(lambda: made.lines().count("stop known") == 2, "the agent of init ends")
     observe.eventually(lambda: not agents(made), "no agent is left")
@@ -132,8 +159,9 @@ def test_the_agent_has_nothing_of_the_callers_open(ocirun: Runtime, bundle: Bund
     container = ocirun.create(bundle, ident=ident)
     (agent,) = agents(made)
     targets = sorted(os.readlink(entry) for entry in Path(f"/proc/{agent}/fd").iterdir())
-    assert targets == sorted(["/dev/null"] * 3 + ["anon_inode:seccomp notify", str(made.path)])
-    assert os.getsid(agent) == agent
+    assert targets == sorted(["/dev/null"] * 3 + ["anon_inode:seccomp notify"])
+    assert os.getsid(agent) == os.getpgid(agent)
+    assert os.getsid(agent) not in {os.getsid(0), os.getsid(container.pid)}
     assert observe.status(agent)["Name"] == "ocirun-plugins"
     assert os.readlink(f"/proc/{agent}/cwd") == "/"
     container.delete("--force").ok()
@@ -178,6 +206,23 @@ def test_a_plugin_that_kills_its_agent_as_it_starts_fails_create(
     ocirun.attempt(asking(bundle, made.path)).refused("their agent has ended")
 
 
+def test_a_plugin_may_fork_a_helper_as_it_starts(ocirun: Runtime, bundle: Bundle, directory: Path) -> None:
+    made = Made(directory, "one", START="(fork() ? 0 : (prctl(PR_SET_PDEATHSIG, 9), pause(), 0))")
+    container = ocirun.create(asking(with_caller(bundle.sleeping()), made.path))
+    assert len(agents(made)) == 2
+    container.delete("--force").ok()
+    observe.eventually(lambda: not agents(made), "the agent ends, and its helper with it")
+
+
+def test_what_a_plugin_forked_ends_where_another_does_not_start(
+    ocirun: Runtime, bundle: Bundle, directory: Path
+) -> None:
+    first = Made(directory, "first", START="(fork() ? 0 : (alarm(60), pause(), 0))")
+    second = Made(directory, "second", START=-errno.EPERM)
+    ocirun.attempt(asking(bundle, first.path, second.path)).refused("did not start: Operation not permitted")
+    observe.eventually(lambda: not agents(first), "no process is left")
+
+
 @pytest.mark.slow
 def test_a_plugin_that_does_not_come_to_an_end_of_its_start_fails_create(
     ocirun: Runtime, bundle: Bundle, directory: Path
@@ -204,7 +249,8 @@ def test_a_plugin_that_others_could_change_is_not_loaded(
     ocirun: Runtime, bundle: Bundle, directory: Path
 ) -> None:
     made = Made(directory, "one")
-    for path, mode in ((made.path, 0o666), (directory, 0o1777), (made.path, 0o775)):
+    above = directory.parent
+    for path, mode in ((made.path, 0o666), (directory, 0o1777), (made.path, 0o775), (above, 0o777)):
         before = path.stat().st_mode
         path.chmod(mode)
         ocirun.attempt(asking(bundle, made.path)).refused(f"{path} can be written by others")
