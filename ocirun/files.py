@@ -1,4 +1,5 @@
-"""Reading and writing whole: read(2) and write(2) may do a part, so each needs its loop, and it is here.
+"""Reading and writing whole: read(2) and write(2) may do a part, so each needs its loop, and it is here; and
+closing all but a few.
 
 The bottom of the house: it imports nothing of ours, and nothing beyond the system calls.
 """
@@ -11,6 +12,8 @@ import posix
 _PIECE = 1 << 20
 _S_IFMT, _S_IFREG = 0o170000, 0o100000  # stat.h
 _EINVAL, _EFBIG = 22, 27
+#: No descriptor has this number (NR_OPEN).
+_BEYOND = 1 << 30
 
 
 def read_whole(fd: int, most: int = -1) -> bytes:
@@ -80,3 +83,13 @@ def is_there(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Closes every descriptor from 3 on that is not in ``keep`` (close_range(2))."""
+    start = 3
+    for fd in sorted(fd for fd in keep if fd >= start):
+        if fd > start:  # closerange of an empty range closes everything from there on
+            posix.closerange(start, fd)
+        start = fd + 1
+    posix.closerange(start, _BEYOND)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ocirun_spec.checker import escape
+
 from ocirun.config.access import an_object, integer, objects, string, within
 
 TYPE_CHECKING = False
@@ -130,7 +132,7 @@ def rdma(of: Object, found: Found) -> None:
     """A device has at least one of the two limits (config-linux.md, RDMA)."""
     for name, limits in an_object(of, "rdma").items():
         if isinstance(limits, dict) and not limits.keys() & {"hcaHandles", "hcaObjects"}:
-            pointer = f"{HERE}/rdma/{name.replace('~', '~0').replace('/', '~1')}"
+            pointer = f"{HERE}/rdma/{escape(name)}"
             found(pointer, "must have hcaHandles or hcaObjects", "an entry without limits limits nothing")
 
 
@@ -138,5 +140,5 @@ def unified(of: Object, found: Found) -> None:
     """Names are files of one cgroup directory, so they cannot reach any other."""
     for name in an_object(of, "unified"):
         if "/" in name or name in ("", ".", ".."):
-            pointer = f"{HERE}/unified/{name.replace('~', '~0').replace('/', '~1')}"
+            pointer = f"{HERE}/unified/{escape(name)}"
             found(pointer, "must be the name of a file, without a slash", 'such as "memory.high"')

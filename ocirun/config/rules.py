@@ -7,6 +7,8 @@ business.
 
 from __future__ import annotations
 
+from ocirun_spec.checker import escape
+
 from ocirun.config.access import KINDS, Namespaces, an_object, integer, objects, string, strings, within
 from ocirun.config.mount_rules import check_mounts, overlapping
 from ocirun.config.path_rules import check_paths
@@ -389,7 +391,7 @@ def time_offsets(of: Object, namespaces: Namespaces, found: Found) -> None:
         )
     for clock in offsets:
         if clock not in CLOCKS:
-            pointer = f"/linux/timeOffsets/{clock.replace('~', '~0').replace('/', '~1')}"
+            pointer = f"/linux/timeOffsets/{escape(clock)}"
             found(pointer, "is no clock of a time namespace", "monotonic or boottime: time_namespaces(7)")
     for clock in CLOCKS:
         if not within(an_object(offsets, clock), "nanosecs", 0, 999_999_999):
@@ -405,7 +407,7 @@ def net_devices(of: Object, namespaces: Namespaces, found: Found) -> None:
         found("/linux/netDevices", "needs a network namespace", 'add {"type": "network"} to linux.namespaces')
     seen: dict[str, str] = {}
     for name in devices_:
-        pointer = f"/linux/netDevices/{name.replace('~', '~0').replace('/', '~1')}"
+        pointer = f"/linux/netDevices/{escape(name)}"
         told = string(an_object(devices_, name), "name")
         target = told or name
         if not _interface(name):

@@ -3,6 +3,8 @@ change."""
 
 from __future__ import annotations
 
+from ocirun_spec.checker import escape
+
 from ocirun.config.access import an_object, string
 
 TYPE_CHECKING = False
@@ -20,7 +22,7 @@ UTS = frozenset({"hostname", "domainname"})
 def check_sysctl(linux: Object, namespaces: Namespaces, found: Found) -> None:
     """Report every kernel parameter with a bad name or without a namespace of its own."""
     for name in an_object(linux, "sysctl"):
-        pointer = f"/linux/sysctl/{_escaped(name)}"
+        pointer = f"/linux/sysctl/{escape(name)}"
         parts = split(name)
         if len(parts) < 2 or not all(parts) or "." in parts or ".." in parts:
             found(pointer, "must be the name of a kernel parameter", 'such as "net.ipv4.ip_forward"')
@@ -38,11 +40,7 @@ def check_names(config: Object, found: Found) -> None:
         parts = split(name)
         told = string(config, parts[1]) if parts[0] == "kernel" and parts[1:] and parts[1] in UTS else None
         if told and value != told:
-            found(f"/linux/sysctl/{_escaped(name)}", f"contradicts /{parts[1]}", "leave one of the two out")
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
+            found(f"/linux/sysctl/{escape(name)}", f"contradicts /{parts[1]}", "leave one of the two out")
 
 
 def split(name: str) -> list[str]:

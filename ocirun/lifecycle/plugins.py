@@ -13,7 +13,7 @@ import signal
 import time
 
 from ocirun.errors import EXHAUSTED, HostError, words_of
-from ocirun.files import write_file
+from ocirun.files import close_all_but, write_file
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
@@ -139,12 +139,7 @@ def _let_go(*kept: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for place in range(3):
         os.dup2(null, place)
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd > 2 and fd not in kept:
-            try:
-                os.close(fd)
-            except OSError:  # the one that the list was read with
-                continue
+    close_all_but({*kept})
     for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -17,6 +17,7 @@ import os
 import time
 
 from ocirun.errors import HostError, words_of
+from ocirun.files import close_all_but
 from ocirun.jsontext import dumps, loads
 from ocirun.network.moving import Device, RefusedError, move, move_back
 from ocirun.waiting import Wait
@@ -120,7 +121,7 @@ class _Child:
         self._pid = os.fork()  # noqa: TID251 - it enters a network namespace alone; what runs there is the helper
         if not self._pid:
             try:
-                _close_all_but(theirs.fileno(), network)
+                close_all_but({theirs.fileno(), network})
                 _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())  # those of our terminal
                 work(theirs)
             finally:
@@ -164,15 +165,6 @@ class _Child:
         self._ours.close()
         if self._pid:
             os.waitpid(self._pid, os.WNOHANG)
-
-
-def _close_all_but(*kept: int) -> None:
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd > 2 and fd not in kept:
-            try:
-                os.close(fd)
-            except OSError:  # the one that the list was read with
-                continue
 
 
 def _move_and_guard(

@@ -21,8 +21,6 @@ _prctl: ModuleType = import_module("_prctl")
 #: SIGHUP, SIGINT, SIGTERM and SIGCHLD: what the zygote handles.
 HANDLED = (1, 2, 15, 17)
 
-#: No descriptor has this number (NR_OPEN).
-_BEYOND = 1 << 30
 _SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36
 _PR_SCHED_CORE, _CREATE, _THREAD_GROUP = 62, 1, 1
 _LIMITS = 16  # RLIM_NLIMITS
@@ -118,13 +116,3 @@ def new_core_cookie(pid: int) -> None:
     if libc.prctl(_PR_SCHED_CORE, _CREATE, pid, _THREAD_GROUP, 0):
         number = ctypes.get_errno()
         raise OSError(number, f"PR_SCHED_CORE_CREATE: {os.strerror(number)}")
-
-
-def close_all_but(keep: set[int]) -> None:
-    """Closes every descriptor from 3 on that is not in ``keep`` (close_range(2))."""
-    start = 3
-    for fd in sorted(fd for fd in keep if fd >= start):
-        if fd > start:  # closerange of an empty range closes everything from there on
-            os.closerange(start, fd)
-        start = fd + 1
-    os.closerange(start, _BEYOND)

@@ -15,6 +15,7 @@ import socket
 import sys
 
 from ocirun.errors import HostError
+from ocirun.files import close_all_but
 from ocirun_shim import keeper, kernel, process
 
 TYPE_CHECKING = False
@@ -80,7 +81,7 @@ def _nurse(taking: _socket.socket) -> NoReturn:
     kernel.set_comm("ocirun-nursery")
     if taking.fileno() == process.LISTENER:  # which every shim puts its own socket at
         taking = _socket.socket(fileno=os.dup(taking.detach()))
-    kernel.close_all_but({taking.fileno()})
+    close_all_but({taking.fileno()})
     os.dup2(0, process.LISTENER, inheritable=False)
     for signum in (_SIGTERM, _SIGINT, _SIGHUP, _SIGUSR1, _SIGCHLD):
         _signal.signal(signum, _signal.SIG_IGN)

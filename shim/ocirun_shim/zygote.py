@@ -19,13 +19,12 @@ import sys
 import time
 
 from ocirun.errors import OcirunError
-from ocirun.files import read_file
+from ocirun.files import close_all_but, read_file
 from ocirun_shim import request, sockets
 from ocirun_shim.identity import Identity, zygote_directory, zygote_name
 from ocirun_shim.kernel import (
     HANDLED,
     become_subreaper,
-    close_all_but,
     default_signals,
     name_process,
     set_comm,

@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 CRIU = shutil.which("criu", path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
 #: Counts into a file of its own root.  Its streams are its own as well: the peers cannot write down others.
 COUNTING = "exec </dev/null >/count 2>&1; n=0; while true; do n=$((n+1)); echo $n; sleep 0.02; done"
+#: A criu that ends at once, and says why in its log.
+FAILING = 'echo "(00.1) Error (a.c:1): the dog ate it" > {log}; exit 1'
 #: criu waits for the kernel, which is slow in an emulated machine.
 SECONDS = 120.0
+
+
+def looking_like_one(images: Path) -> Path:
+    """The directory ``images``, made so that it looks like a checkpoint."""
+    images.mkdir()
+    (images / "descriptors.json").write_text(json.dumps(["/dev/null", "pipe:[1]", "pipe:[2]"]))
+    return images
 
 
 def counted(bundle: Bundle) -> list[int]:

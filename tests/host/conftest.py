@@ -86,6 +86,12 @@ def busybox(view: View) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@pytest.fixture
+def images(scratch: Path) -> Path:
+    """A directory for the images of a checkpoint, that is not there yet."""
+    return scratch / "images"
+
+
 @pytest.fixture(autouse=True)
 def scratch(view: View, request: pytest.FixtureRequest) -> Iterator[Path]:
     """The directory of one test; fails the test when it leaves anything behind, here or anywhere else."""

@@ -31,12 +31,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def images(scratch: Path) -> Path:
-    """A directory for images that is not there yet."""
-    return scratch / "images"
-
-
 def test_a_container_goes_on_from_its_checkpoint(runtime: Runtime, bundle: Bundle, images: Path) -> None:
     container = counting(runtime, bundle)
     take(container, images).ok()

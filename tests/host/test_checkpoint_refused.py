@@ -3,7 +3,6 @@ script stands in for, so that these run on every host."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -26,23 +25,12 @@ if TYPE_CHECKING:
     from tests.host.bundles import Bundle
     from tests.host.runtimes import Runtime
 
-#: A criu that ends at once, and says why in its log.
-FAILING = 'echo "(00.1) Error (a.c:1): the dog ate it" > {log}; exit 1'
-
-
-@pytest.fixture
-def images(scratch: Path) -> Path:
-    """A directory for images that is not there yet."""
-    return scratch / "images"
-
 
 @pytest.fixture
 def taken(images: Path) -> Path:
     """A directory that looks like a checkpoint, with its directory for the log."""
-    images.mkdir()
     images.with_name("images.work").mkdir()
-    (images / "descriptors.json").write_text(json.dumps(["/dev/null", "pipe:[1]", "pipe:[2]"]))
-    return images
+    return checkpoints.looking_like_one(images)
 
 
 def test_only_who_runs_has_a_checkpoint(ocirun: Runtime, bundle: Bundle, images: Path) -> None:
@@ -95,7 +83,7 @@ def test_a_criu_that_fails_leaves_the_container_as_it_was(
     freezer = execs.cgroup_file(container, "cgroup.freeze")
     # what it was doing when it failed
     begun = f"echo 1 > {freezer}; touch {images}/half.img"
-    checkpoints.stand_in(ocirun, f"{begun}; {FAILING.format(log=log)}")
+    checkpoints.stand_in(ocirun, f"{begun}; {checkpoints.FAILING.format(log=log)}")
     done = checkpoints.take(container, images)
     done.refused("criu cannot checkpoint the container: the dog ate it", str(log))
     assert checkpoints.state(container)["status"] == "running"
@@ -123,7 +111,7 @@ def test_a_checkpoint_that_is_not_there(ocirun: Runtime, bundle: Bundle, images:
 
 def test_a_restore_that_fails_leaves_nothing(ocirun: Runtime, bundle: Bundle, taken: Path) -> None:
     log = taken.with_name("images.work") / "restore.log"
-    checkpoints.stand_in(ocirun, FAILING.format(log=log))
+    checkpoints.stand_in(ocirun, checkpoints.FAILING.format(log=log))
     ident = new_id()
     done = checkpoints.attempt(ocirun, bundle.sleeping().write(), taken, ident)
     done.refused("criu cannot restore the container: the dog ate it", str(log))
@@ -198,7 +186,7 @@ def test_an_earlier_checkpoint_outlives_one_that_fails(ocirun: Runtime, bundle: 
     found = _earlier(images)
     log = images.with_name("images.work") / "dump.log"
     half = f"for one in inventory pages-1 pages-2; do echo half > {images}/$one.img; done"
-    checkpoints.stand_in(ocirun, f"{half}; {FAILING.format(log=log)}")
+    checkpoints.stand_in(ocirun, f"{half}; {checkpoints.FAILING.format(log=log)}")
     checkpoints.take(ocirun.running(bundle.sleeping()), images).refused("the dog ate it")
     assert _texts(images) == found
     assert (images / "parent").readlink().name == "before"
@@ -232,7 +220,7 @@ def test_what_a_killed_checkpoint_has_set_aside_is_not_lost(
     process.kill()
     process.wait()
     assert (images / "inventory.img").read_text() == "half\n"
-    checkpoints.stand_in(ocirun, FAILING.format(log=images.with_name("images.work") / "dump.log"))
+    checkpoints.stand_in(ocirun, checkpoints.FAILING.format(log=images.with_name("images.work") / "dump.log"))
     checkpoints.take(container, images).refused("the dog ate it")
     assert _texts(images) == found
 
@@ -265,7 +253,7 @@ def test_a_restore_says_that_it_passes_no_notifications_on(
     ocirun: Runtime, bundle: Bundle, taken: Path
 ) -> None:
     log = taken.with_name("images.work") / "restore.log"
-    checkpoints.stand_in(ocirun, FAILING.format(log=log))
+    checkpoints.stand_in(ocirun, checkpoints.FAILING.format(log=log))
     ocirun.environment["NOTIFY_SOCKET"] = str(ocirun.scratch / "manager")
     done = checkpoints.attempt(ocirun, bundle.sleeping().write(), taken, new_id())
     done.refused("NOTIFY_SOCKET is not passed on", "the dog ate it")
@@ -273,7 +261,7 @@ def test_a_restore_says_that_it_passes_no_notifications_on(
 
 def test_a_root_behind_a_link(ocirun: Runtime, bundle: Bundle, taken: Path) -> None:
     log = taken.with_name("images.work") / "restore.log"
-    checkpoints.stand_in(ocirun, FAILING.format(log=log))
+    checkpoints.stand_in(ocirun, checkpoints.FAILING.format(log=log))
     bundle.rootfs.with_name("link").symlink_to(bundle.rootfs.name)
     bundle.sleeping().put("link", "root", "path").write()
     checkpoints.attempt(ocirun, bundle, taken, new_id()).refused("the dog ate it")

@@ -40,12 +40,6 @@ TELLING = "n=0; while true; do n=$((n+1)); echo $n; sleep 0.02; done"
 
 
 @pytest.fixture
-def images(scratch: Path) -> Path:
-    """A directory for images that is not there yet."""
-    return scratch / "images"
-
-
-@pytest.fixture
 def hearing(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hearing]:
     """Hears the events of the shims that are started from now on."""
     monkeypatch.setenv("TTRPC_ADDRESS", str(scratch / "events"))

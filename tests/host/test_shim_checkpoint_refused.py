@@ -3,7 +3,6 @@ in for a criu that fails, or says that it is done, so that these run on every ho
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
     from tests.host.serving import Serving, Task
 
-#: A criu that ends at once, and says why in its log.
-FAILING = 'echo "(00.1) Error (a.c:1): the dog ate it" > {log}; exit 1'
 #: One that keeps its request in a file, takes what it was asked for as done, and ends when it is hung up on.
 DONE = "dd bs=65536 count=1 <&3 >{told} 2>/dev/null; printf '\\010\\001\\020\\001' >&3; cat <&3"
 
@@ -44,17 +41,9 @@ def put(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]
 
 
 @pytest.fixture
-def images(scratch: Path) -> Path:
-    """A directory for images that is not there yet."""
-    return scratch / "images"
-
-
-@pytest.fixture
 def taken(images: Path) -> Path:
     """A directory that looks like a checkpoint."""
-    images.mkdir()
-    (images / "descriptors.json").write_text(json.dumps(["/dev/null", "pipe:[1]", "pipe:[2]"]))
-    return images
+    return checkpoints.looking_like_one(images)
 
 
 @pytest.fixture
@@ -135,7 +124,7 @@ def test_a_criu_that_fails_leaves_the_container_and_its_log(
 ) -> None:
     task = served.task()
     work = task.bundle.path / "work/criu-work"
-    put(FAILING.format(log=work / "dump.log"))
+    put(checkpoints.FAILING.format(log=work / "dump.log"))
     task.shim().run()
     code, text = task.refused("Checkpoint", _request(task, images, exit=True))
     kept = task.bundle.path / "criu-dump.log"
@@ -152,7 +141,7 @@ def test_a_criu_that_fails_leaves_the_container_and_its_log(
 def test_a_place_that_the_client_has_named_keeps_the_log(
     served: Serving, scratch: Path, images: Path, put: Callable[[str], None]
 ) -> None:
-    put(FAILING.format(log=scratch / "named/dump.log"))
+    put(checkpoints.FAILING.format(log=scratch / "named/dump.log"))
     task = served.running()
     request = _request(task, images, work_path=str(scratch / "named"))
     assert "the dog ate it" in task.refused("Checkpoint", request)[1]
@@ -286,7 +275,7 @@ def test_until_its_start_it_is_created_and_nobody_is_there(
     served: Serving, taken: Path, hearing: Hearing, put: Callable[[str], None]
 ) -> None:
     task = served.task()
-    put(FAILING.format(log=task.bundle.path / "work/restore.log"))
+    put(checkpoints.FAILING.format(log=task.bundle.path / "work/restore.log"))
     task.shim()
     assert task.create(checkpoint=str(taken), stdout=served.fifo()) == 0
     told = task.state()
@@ -405,7 +394,7 @@ def test_a_root_that_cannot_be_mounted_is_told_by_start(
 def test_where_criu_works_may_be_an_option(
     served: Serving, scratch: Path, taken: Path, put: Callable[[str], None]
 ) -> None:
-    put(FAILING.format(log=scratch / "named/restore.log"))
+    put(checkpoints.FAILING.format(log=scratch / "named/restore.log"))
     task = served.task().shim()
     request = task.request(checkpoint=str(taken))
     options = Options(criu_work_path=str(scratch / "named"))

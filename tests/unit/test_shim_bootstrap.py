@@ -13,11 +13,12 @@ import pytest
 from google.protobuf.any_pb2 import Any
 from hypothesis import given
 from hypothesis import strategies as st
-from ocirun_shim import arguments, bootstrap, engine, kernel, records, remains, request, sockets
+from ocirun_shim import arguments, bootstrap, engine, records, remains, request, sockets
 from ocirun_shim.messages.bootstrap_pb2 import BootstrapParams
 from ocirun_shim.messages.runc_options_pb2 import Options
 
 from ocirun.errors import HostError, UsageError
+from ocirun.files import close_all_but
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -223,7 +224,7 @@ def test_close_all_but_closes_all_but() -> None:
     pid = os.fork()
     if pid == 0:
         fds = [os.dup2(0, fd) for fd in (60, 61, 63)]
-        kernel.close_all_but({0, 60, 63})
+        close_all_but({0, 60, 63})
         left = [fd for fd in (*range(70), *fds) if os.path.exists(f"/proc/self/fd/{fd}")]
         os._exit(0 if left == [0, 1, 2, 60, 63, 60, 63] else 1)
     assert os.waitpid(pid, 0)[1] == 0
