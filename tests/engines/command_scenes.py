@@ -71,7 +71,7 @@ class CommandScene(Generic[Engine]):
 
     def says(self, name: str, text: str) -> None:
         """Waits until the logs of a container hold ``text``."""
-        eventually(lambda: text in self.told("logs", name), f"{name} says {text!r}", 10)
+        eventually(lambda: text in self.told("logs", name), f"{name} says {text!r}")
 
     def clean_up(self) -> None:
         """Removes by force the commands and containers that the test has left to us."""

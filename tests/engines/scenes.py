@@ -76,7 +76,7 @@ class Task:
 
     def says(self, text: str) -> Task:
         """Waits until the output holds ``text``."""
-        eventually(lambda: text in self.output, f"{self.id} says {text!r}", 10)
+        eventually(lambda: text in self.output, f"{self.id} says {text!r}")
         return self
 
     def exec(self, *command: str, flags: tuple[str, ...] = (), stdin: int = subprocess.DEVNULL) -> Result:
@@ -95,7 +95,7 @@ class Task:
 
     def wait(self) -> Task:
         """Waits until containerd says that the task has stopped."""
-        eventually(lambda: self.status != "RUNNING", f"{self.id} stops", 10)
+        eventually(lambda: self.status != "RUNNING", f"{self.id} stops")
         assert self.status == "STOPPED"
         return self
 
@@ -131,7 +131,7 @@ class Recorder:
     def until(self, ident: str, *topics: str) -> Recorder:
         """Waits until the container had these events; fails the test when it had others."""
         with contextlib.suppress(EnvironmentFaultError):
-            eventually(lambda: len(self.topics(ident)) >= len(topics), "as many events", 10)
+            eventually(lambda: len(self.topics(ident)) >= len(topics), "as many events")
         had = self.topics(ident)
         assert had == [*topics], f"{ident} had the events {', '.join(had)}"
         return self
@@ -207,7 +207,7 @@ class Scene:
         """Records the events of containerd while the context lasts."""
         process, result = self.containerd.popen("ctr", "events")
         try:
-            eventually(lambda: self._heard(result), "ctr events has subscribed", 10)
+            eventually(lambda: self._heard(result), "ctr events has subscribed")
             yield Recorder(result)
         finally:
             end(process)
@@ -239,5 +239,5 @@ def fetch(view: PrivateView, url: str) -> str:
         "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
     )
     words = (sys.executable, "-I", "-c", script, url)
-    eventually(lambda: view.run(*words).code == 0, f"{url} answers", 10)
+    eventually(lambda: view.run(*words).code == 0, f"{url} answers")
     return view.run(*words).ok().stdout

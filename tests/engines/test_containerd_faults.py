@@ -89,7 +89,7 @@ def test_containerd_killed_while_a_hook_runs(scene: Scene, end_of_hook: str) -> 
     words = ("ctr", *scene.arguments("--detach", "--null-io", "--config", config), ident)
     process, result = scene.containerd.popen(*words)
     try:
-        eventually(scene.containerd.path("/run/hooked").exists, f"the hook runs: {result.stderr}", 10)
+        eventually(scene.containerd.path("/run/hooked").exists, f"the hook runs: {result.stderr}")
         scene.containerd.stop(signal.SIGKILL)
         process.wait(TIMEOUT)
         if end_of_hook == "after":

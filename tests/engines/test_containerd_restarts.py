@@ -24,7 +24,7 @@ def _gone(task: Task, pid: int) -> bool:
 def _counts_on(task: Task) -> None:
     """Waits until the container has written more, without a gap."""
     before = len(task.output.split())
-    eventually(lambda: len(task.output.split()) > before, "it counts on", 10)
+    eventually(lambda: len(task.output.split()) > before, "it counts on")
     numbers = task.output.split()
     assert numbers == [*map(str, range(1, len(numbers) + 1))]
 
@@ -73,7 +73,7 @@ def test_the_exit_event_of_the_time_without_containerd_comes(scene: Scene) -> No
     scene.containerd.start()
     with scene.events() as recorder:
         assert task.wait().remove() == 7
-        eventually(lambda: "delete" in recorder.topics(task.id), "the delete event", 10)
+        eventually(lambda: "delete" in recorder.topics(task.id), "the delete event")
     assert recorder.one(task.id, "delete")["exit_status"] == 7
 
 

@@ -120,11 +120,11 @@ def test_docker_kill_restart_and_rm(docker: DockerScene) -> None:
     name = docker.start()
     docker.says(name, "up")
     docker.docker("restart", "--time", "5", name)
-    eventually(lambda: docker.docker("logs", name) == "up\nbye\nup\n", "it is up again", 10)
+    eventually(lambda: docker.docker("logs", name) == "up\nbye\nup\n", "it is up again")
     docker.docker("kill", "--signal", "USR1", name)
     eventually(lambda: docker.inspect(name, ".State.Running") == "true", "nobody minds USR1", 1)
     docker.docker("kill", name)
-    eventually(lambda: docker.inspect(name, ".State.Status") == "exited", "it is dead", 10)
+    eventually(lambda: docker.inspect(name, ".State.Status") == "exited", "it is dead")
     docker.docker("start", name)
     docker.docker("rm", "--force", name)
     assert docker.engine.docker("inspect", name).code == 1
@@ -169,7 +169,7 @@ def test_docker_cp_into_a_created_and_out_of_a_running_container(docker: DockerS
     docker.docker("cp", str(source), f"{name}:/in")
     docker.docker("start", name)
     out = docker.engine.scratch / "out"
-    eventually(lambda: docker.engine.docker("cp", f"{name}:/out", str(out)).code == 0, "it is there", 10)
+    eventually(lambda: docker.engine.docker("cp", f"{name}:/out", str(out)).code == 0, "it is there")
     assert out.read_text() == "copied\n"
 
 

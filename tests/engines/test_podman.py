@@ -57,7 +57,7 @@ def test_podman_stop_asks_and_podman_logs_tells(podman: PodmanScene) -> None:
     assert podman.inspect(name, ".State.ExitCode") == "3"
     assert podman.podman("logs", name) == "up\nbye\n"
     podman.podman("start", name)
-    eventually(lambda: podman.podman("logs", name) == "up\nbye\nup\n", "it is up again", 10)
+    eventually(lambda: podman.podman("logs", name) == "up\nbye\nup\n", "it is up again")
     podman.podman("kill", name)
     assert podman.podman("wait", name).strip() == str(signalled("KILL"))
     podman.podman("rm", name)

@@ -39,7 +39,7 @@ def _replayed(view: PrivateView, config: Path, rootfs: str = "") -> None:
     assert (told.stdout, told.stderr) == (f"{bundle}/config.json: no fault\n", "")
     root = ("--root", "/run/ocirun-replayed")
     process, result = view.popen(str(OCIRUN), *root, "run", "--bundle", str(bundle), "again")
-    eventually(lambda: result.stdout == "up\n" or process.poll() is not None, "the program is up", 10)
+    eventually(lambda: result.stdout == "up\n" or process.poll() is not None, "the program is up")
     view.run(str(OCIRUN), *root, "kill", "again", str(int(signal.SIGTERM))).ok()
     assert process.wait(TIMEOUT) == 3, result.stderr
     assert (result.stdout, result.stderr) == ("up\nbye\n", "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +163,19 @@ def descendants(pid: int) -> set[int]:
 
 
 def eventually(what: Callable[[], bool], meaning: str, patience: float = PATIENCE) -> None:
-    """Waits until ``what()`` holds; raises TimeoutError with ``meaning`` when it does not in time."""
+    """Waits until ``what()`` holds; raises TimeoutError with ``meaning`` when it does not in time.
+
+    What it looks at may not be there yet, for instance a file of a program that has only begun.
+    """
     deadline = time.monotonic() + patience
-    while not what():
+    while True:
+        missing: OSError | None = None
+        try:
+            if what():
+                return
+        except (FileNotFoundError, ProcessLookupError) as error:
+            missing = error
         if time.monotonic() > deadline:
             message = f"not in time: {meaning}"
-            raise TimeoutError(message)
+            raise TimeoutError(message) from missing
         time.sleep(0.005)
