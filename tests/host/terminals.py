@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pty
 import select
 import socket
 import struct
+import subprocess
 import termios
 import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
-PATIENCE = 10.0
+    from tests.host.runtimes import Runtime
+
+PATIENCE = 30.0
 
 
 class ConsoleSocket:
@@ -88,3 +93,28 @@ def controlling_terminal() -> None:
     """For preexec_fn, in a new session: makes standard input the controlling terminal."""
     with contextlib.suppress(OSError):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+class Keyboard:
+    """A person at a terminal who calls ``runtime`` there."""
+
+    def __init__(self, runtime: Runtime, words: Sequence[str], rows: int = 24, columns: int = 80) -> None:
+        self.master, slave = pty.openpty()
+        set_size(self.master, rows, columns)
+        self.process = subprocess.Popen(
+            runtime.command(*words),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=runtime.environment,
+            start_new_session=True,
+            preexec_fn=controlling_terminal,  # noqa: PLW1509 - it makes one ioctl(2)
+        )
+        os.close(slave)
+
+    def finish(self) -> tuple[int, str]:
+        """The exit status, and all that was said meanwhile."""
+        said = read_all(self.master)
+        code = self.process.wait(PATIENCE)
+        os.close(self.master)
+        return code, said

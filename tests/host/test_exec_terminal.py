@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import pty
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.host import execs, observe, terminals
-from tests.host.terminals import ConsoleSocket
+from tests.host.terminals import ConsoleSocket, Keyboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,35 +86,14 @@ def test_no_console_socket_answers(ocirun: Runtime, bundle: Bundle, scratch: Pat
     assert execs.members_of(container) == {container.pid}
 
 
-class Keyboard:
-    """A person at a terminal who executes one program in a container there."""
-
-    def __init__(self, container: Container, script: str, rows: int = 24, columns: int = 80) -> None:
-        self.master, slave = pty.openpty()
-        terminals.set_size(self.master, rows, columns)
-        runtime = container.runtime
-        self.process = subprocess.Popen(
-            runtime.command("exec", "--tty", container.id, "sh", "-c", script),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=runtime.environment,
-            start_new_session=True,
-            preexec_fn=terminals.controlling_terminal,  # noqa: PLW1509 - it makes one ioctl(2)
-        )
-        os.close(slave)
-
-    def finish(self) -> tuple[int, str]:
-        """The exit status, and all that was said meanwhile."""
-        said = terminals.read_all(self.master)
-        code = self.process.wait(10)
-        os.close(self.master)
-        return code, said
+def at_the_keyboard(container: Container, script: str, rows: int = 24, columns: int = 80) -> Keyboard:
+    """Executes one program in a container from there."""
+    return Keyboard(container.runtime, ("exec", "--tty", container.id, "sh", "-c", script), rows, columns)
 
 
 def test_in_the_foreground_typing_and_output_pass(runtime: Runtime, bundle: Bundle) -> None:
     container = runtime.running(bundle.sleeping())
-    keyboard = Keyboard(container, "echo ready; read line; echo got $line; exit 5")
+    keyboard = at_the_keyboard(container, "echo ready; read line; echo got $line; exit 5")
     terminals.read_until(keyboard.master, "ready")
     os.write(keyboard.master, b"answer\r")
     code, said = keyboard.finish()
@@ -126,7 +103,7 @@ def test_in_the_foreground_typing_and_output_pass(runtime: Runtime, bundle: Bund
 
 def test_in_the_foreground_a_key_interrupts_the_program(runtime: Runtime, bundle: Bundle) -> None:
     container = runtime.running(bundle.sleeping())
-    keyboard = Keyboard(container, "trap 'echo caught; exit 9' INT; echo ready; read line")
+    keyboard = at_the_keyboard(container, "trap 'echo caught; exit 9' INT; echo ready; read line")
     terminals.read_until(keyboard.master, "ready")
     os.write(keyboard.master, b"\x03")
     code, said = keyboard.finish()
@@ -137,7 +114,7 @@ def test_in_the_foreground_a_key_interrupts_the_program(runtime: Runtime, bundle
 def test_in_the_foreground_a_change_of_size_passes(runtime: Runtime, bundle: Bundle) -> None:
     container = runtime.running(bundle.sleeping())
     script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done"
-    keyboard = Keyboard(container, script, 33, 99)
+    keyboard = at_the_keyboard(container, script, 33, 99)
     terminals.read_until(keyboard.master, "ready")
     terminals.set_size(keyboard.master, 44, 111)
     assert "44 111" in keyboard.finish()[1]
@@ -145,6 +122,6 @@ def test_in_the_foreground_a_change_of_size_passes(runtime: Runtime, bundle: Bun
 
 def test_much_output_arrives_whole(ocirun: Runtime, bundle: Bundle) -> None:
     container = ocirun.running(bundle.sleeping())
-    code, said = Keyboard(container, "seq 20000").finish()
+    code, said = at_the_keyboard(container, "seq 20000").finish()
     assert code == 0
     assert said.split() == [str(number) for number in range(1, 20001)]

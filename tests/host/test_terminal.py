@@ -11,7 +11,7 @@ import pytest
 
 from tests.host import observe, terminals
 from tests.host.runtimes import new_id
-from tests.host.terminals import ConsoleSocket
+from tests.host.terminals import ConsoleSocket, Keyboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,40 +134,19 @@ def test_a_console_socket_without_a_terminal_is_refused(
     ocirun.attempt(bundle.args("true"), "--console-socket", str(console.path)).refused("terminal")
 
 
-class Keyboard:
-    """A person at a terminal who runs one command there."""
-
-    def __init__(self, runtime: Runtime, bundle: Bundle, rows: int = 24, columns: int = 80) -> None:
-        self.master, slave = pty.openpty()
-        terminals.set_size(self.master, rows, columns)
-        command = runtime.command("run", "--bundle", str(bundle.write().path), new_id())
-        self.process = subprocess.Popen(
-            command,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=runtime.environment,
-            start_new_session=True,
-            preexec_fn=terminals.controlling_terminal,  # noqa: PLW1509 - it makes one ioctl(2)
-        )
-        os.close(slave)
-
-    def finish(self) -> tuple[int, str]:
-        """The exit status, and all that was said meanwhile."""
-        said = terminals.read_all(self.master)
-        code = self.process.wait(10)
-        os.close(self.master)
-        return code, said
+def at_the_keyboard(runtime: Runtime, bundle: Bundle, rows: int = 24, columns: int = 80) -> Keyboard:
+    """Runs the bundle from there."""
+    return Keyboard(runtime, ("run", "--bundle", str(bundle.write().path), new_id()), rows, columns)
 
 
 def test_a_foreground_terminal_passes_output_and_exit_status(runtime: Runtime, bundle: Bundle) -> None:
-    code, said = Keyboard(runtime, terminal(bundle).sh("echo hello; exit 5")).finish()
+    code, said = at_the_keyboard(runtime, terminal(bundle).sh("echo hello; exit 5")).finish()
     assert code == 5
     assert "hello\n" in said
 
 
 def test_a_foreground_terminal_passes_what_is_typed(runtime: Runtime, bundle: Bundle) -> None:
-    keyboard = Keyboard(runtime, terminal(bundle).sh("echo ready; read line; echo got $line"))
+    keyboard = at_the_keyboard(runtime, terminal(bundle).sh("echo ready; read line; echo got $line"))
     terminals.read_until(keyboard.master, "ready")
     os.write(keyboard.master, b"answer\r")
     code, said = keyboard.finish()
@@ -176,7 +155,9 @@ def test_a_foreground_terminal_passes_what_is_typed(runtime: Runtime, bundle: Bu
 
 
 def test_ctrl_c_in_a_foreground_terminal_interrupts_the_program(runtime: Runtime, bundle: Bundle) -> None:
-    keyboard = Keyboard(runtime, terminal(bundle).sh("trap 'echo caught; exit 9' INT; echo ready; read line"))
+    keyboard = at_the_keyboard(
+        runtime, terminal(bundle).sh("trap 'echo caught; exit 9' INT; echo ready; read line")
+    )
     terminals.read_until(keyboard.master, "ready")
     os.write(keyboard.master, b"\x03")
     code, said = keyboard.finish()
@@ -185,12 +166,12 @@ def test_ctrl_c_in_a_foreground_terminal_interrupts_the_program(runtime: Runtime
 
 
 def test_a_foreground_terminal_has_the_size_of_the_callers(runtime: Runtime, bundle: Bundle) -> None:
-    keyboard = Keyboard(runtime, terminal(bundle).sh("sleep 0.2; stty size"), 33, 99)
+    keyboard = at_the_keyboard(runtime, terminal(bundle).sh("sleep 0.2; stty size"), 33, 99)
     assert keyboard.finish()[1].strip() == "33 99"
 
 
 def test_a_change_of_size_reaches_the_container(runtime: Runtime, bundle: Bundle) -> None:
-    keyboard = Keyboard(
+    keyboard = at_the_keyboard(
         runtime, terminal(bundle).sh("trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.1; done")
     )
     terminals.read_until(keyboard.master, "ready")
