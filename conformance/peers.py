@@ -22,12 +22,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 #: The oldest version that counts as an oracle.
 OLDEST = {"runc": (1, 3), "crun": (1, 28)}
@@ -38,6 +39,8 @@ _PLACES = ("bin", "sbin", "lib/podman", "libexec/podman")
 _LAYOUT = 1  # raise it when what lies in the cache changes shape
 _DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _BUILD_SECONDS = 600
+#: Seconds between two attempts.
+_PAUSE = 10.0
 
 
 class PeerError(Exception):
@@ -158,7 +161,7 @@ def unpack(kit: Kit, root: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         message = "mmdebstrap is missing: apt-get install mmdebstrap"
         raise PeerError(message)
-    command(
+    words = (
         "mmdebstrap",
         "--quiet",
         "--variant=extract",  # unpacked but not configured: nothing of it is executed
@@ -169,6 +172,20 @@ def unpack(kit: Kit, root: Path) -> None:
         str(root),
         mirror(),
     )
+    fetch_twice(lambda: command(*words), root, PeerError)
+
+
+def fetch_twice(fetch: Callable[[], object], root: Path, failure: type[Exception]) -> None:
+    """Fetches into the new directory ``root``, and once more after a ``failure``: a mirror that is just being
+    updated has for a moment not what its own lists name."""
+    try:
+        fetch()
+    except failure:
+        shutil.rmtree(root, ignore_errors=True)
+    else:
+        return
+    time.sleep(_PAUSE)
+    fetch()
 
 
 def _adopt(tool: str, building: Path, final: Path, name: str) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 _SYSTEM = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _numbers = itertools.count(1)

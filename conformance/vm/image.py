@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -53,8 +52,7 @@ def image() -> Image:
         runtimes, uml = peers.directory(), peers.fetched(recipe.UML)
         base = runtimes.parent
         final = base / f"vm-{recipe.digest((runtimes, uml))}"
-        with (base / "vm.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with peers.locked(base / "vm.lock"):
             if not final.is_dir():
                 _remove_unused(base)
                 _build(final, runtimes, uml)
@@ -94,13 +92,13 @@ def make_disk(content: Path, disk: Path, size: str) -> None:
 
 def _unpack(root: Path) -> None:
     unread = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
-    command(
+    words = (
         "mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--dpkgopt=force-unsafe-io",
         # as with the peers: a mirror that has stopped still serves what we want
         '--aptopt=Acquire::Check-Valid-Until "false"', *unread,
         f"--include={','.join(recipe.PACKAGES)}", recipe.SUITE, str(root), peers.mirror(),
-        environment={"INITRD": "No"},
     )  # fmt: skip
+    peers.fetch_twice(lambda: command(*words, environment={"INITRD": "No"}), root, MachineError)
 
 
 def _furnish(root: Path) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: The statuses of a job that did not end by itself: as timeout(1) has it, and when the machine went first.
 TIMED_OUT, DIED = 124, 125
 
+#: Each machine that runs has a directory of a name that begins so.
+_PREFIX = "ocirun-vm-"
+
 #: MiB, and of the PC.
 MEMORY, PROCESSORS = 2048, 2
 
@@ -54,7 +57,7 @@ class Machine:
         found = image()
         if self.full and shutil.which(pc.PROGRAM) is None:
             raise MachineError(f"{pc.PROGRAM} is missing: apt-get install qemu-system-x86")
-        with tempfile.TemporaryDirectory(prefix="ocirun-vm-", dir="/var/tmp") as directory:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir="/var/tmp") as directory:
             scratch = Path(directory)
             disk = scratch / "job.ext4"
             write_disk(job, disk)
@@ -85,9 +88,13 @@ class Machine:
         return True
 
     def _memory_directory(self, scratch: Path) -> str:
-        """Where User-mode Linux keeps the memory of the guest in a file: in memory, if there is room."""
+        """Where User-mode Linux keeps the memory of the guest in a file: in memory, if there is room.
+
+        Those that run beside it may not have taken theirs yet, and who finds no room dies at any instruction.
+        """
         shared = Path("/dev/shm")
-        roomy = shared.is_dir() and shutil.disk_usage(shared).free > self.memory << 20
+        guests = len([*scratch.parent.glob(f"{_PREFIX}*")])
+        roomy = shared.is_dir() and shutil.disk_usage(shared).free > guests * self.memory << 20
         return str(shared if roomy else scratch)
 
     def _command(self, found: Image, scratch: Path, disk: Path) -> list[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conformance.private_view import PrivateView, Process
 
 #: What is gone after this many seconds was not left behind; what is known to stay is waited for less long.
-GRACE, SHORT_GRACE = 5.0, 0.3
+GRACE, SHORT_GRACE = 30.0, 0.3
 #: Two warm processes serve all shims of a containerd and stay with it.
 ZYGOTE, NURSERY = re.compile("zygote"), re.compile("nursery")
 #: Directories that stay: shared parents, the zygote's own, filters that are kept, and the FIFOs that

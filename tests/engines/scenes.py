@@ -36,7 +36,7 @@ PATIENT = ("sh", "-c", 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep
 
 #: Before a script that is executed: ctr opens the FIFOs meanwhile, and gives up those it has not yet opened
 #: when the program has ended; so it loses the output of one execution in a hundred, whichever the shim.
-LINGERING = "trap 'sleep 0.1' EXIT; "
+LINGERING = "trap 'sleep 0.5' EXIT; "
 
 _numbers = itertools.count(1)
 _EVENT = re.compile(r"\S+ \S+ \S+ \S+ \S+ (/tasks/\S+) (\{.*\})$")
@@ -116,7 +116,8 @@ class Recorder:
     def of(self, ident: str) -> list[tuple[str, dict[str, object]]]:
         """Topic and content of every event of the tasks of container ``ident``, in order."""
         found: list[tuple[str, dict[str, object]]] = []
-        for line in self._result.stdout.splitlines():
+        whole, _, _ = self._result.stdout.rpartition("\n")
+        for line in whole.splitlines():
             match = _EVENT.match(line)
             if match:
                 content = cast("dict[str, object]", json.loads(match[2]))
@@ -234,10 +235,16 @@ def signalled(name: str) -> int:
 
 
 def fetch(view: PrivateView, url: str) -> str:
-    """What a server answers to a request from inside the view, within 10 s."""
+    """What a server answers to a request from inside the view, once it does."""
     script = (
         "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
     )
-    words = (sys.executable, "-I", "-c", script, url)
-    eventually(lambda: view.run(*words).code == 0, f"{url} answers")
-    return view.run(*words).ok().stdout
+    answered: list[str] = []
+
+    def answers() -> bool:
+        done = view.run(sys.executable, "-I", "-c", script, url)
+        answered.extend([done.stdout] if done.code == 0 else [])
+        return bool(answered)
+
+    eventually(answers, f"{url} answers")
+    return answered[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conformance.private_view import TIMEOUT
 from tests.engines.scenes import signalled
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def test_a_container_that_ends_at_once_has_every_event_ten_times_over(scene: Sce
     with scene.events() as recorder:
         started = [scene.popen("true") for _ in range(10)]
         idents = scene.ids[-10:]
-        assert [process.wait(30) for process, _ in started] == [0] * 10
+        assert [process.wait(TIMEOUT) for process, _ in started] == [0] * 10
         for ident in idents:
             recorder.until(ident, *LIFE)
 

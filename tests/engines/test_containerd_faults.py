@@ -27,9 +27,10 @@ def test_a_killed_shim_takes_its_container_along_and_containerd_tells(scene: Sce
         recorder.until(task.id, "create", "start", "exit", "delete")
     ended = recorder.one(task.id, "exit")
     assert (ended["id"], ended["pid"], ended["exit_status"]) == (task.id, pid, signalled("KILL"))
-    assert scene.tasks() == {}
-    assert pid not in {process.pid for process in scene.containerd.processes()}
-    assert not scene.bundle(task.id).exists()
+    # containerd tells of the end before it forgets the task, and process 1 reaps when it comes to that.
+    eventually(lambda: scene.tasks() == {}, "the task is gone")
+    eventually(lambda: pid not in {one.pid for one in scene.containerd.processes()}, "and its process")
+    eventually(lambda: not scene.bundle(task.id).exists(), "and its directory")
 
 
 def test_a_killed_shim_takes_executed_programs_along(scene: Scene) -> None:
@@ -65,7 +66,7 @@ def test_a_killed_zygote_is_missed_by_nobody(scene: Scene) -> None:
     assert scene.run("echo", "fine too").ok().stdout == "fine too\n"
     task.kill("TERM").ok()
     assert task.wait().remove() == 3
-    assert len(zygotes(scene.containerd)) == 1
+    eventually(lambda: len(zygotes(scene.containerd)) == 1, "there is one again, and only one")
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.05, 0.08, 0.11])

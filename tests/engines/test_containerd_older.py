@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conformance.private_view import eventually
 from tests.engines.scenes import signalled
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def test_a_killed_shim_takes_its_container_along(older_scene: Scene) -> None:
         scene.containerd.kill(task.shim.pid)
         recorder.until(task.id, "create", "start", "exit", "delete")
     assert recorder.one(task.id, "exit")["exit_status"] == signalled("KILL")
-    assert scene.tasks() == {}
+    eventually(lambda: scene.tasks() == {}, "the task is gone")
 
 
 def test_a_group_has_one_shim(older_scene: Scene) -> None:

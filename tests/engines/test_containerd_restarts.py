@@ -60,8 +60,7 @@ def test_an_exit_while_containerd_is_down_is_not_lost(scene: Scene) -> None:
     scene.containerd.kill(pid, signal.SIGTERM)
     eventually(lambda: _gone(task, pid), "the program ends")
     scene.containerd.start()
-    assert task.status == "STOPPED"
-    assert task.remove() == 7
+    assert task.wait().remove() == 7
 
 
 def test_the_exit_event_of_the_time_without_containerd_comes(scene: Scene) -> None:
@@ -96,7 +95,7 @@ def test_a_shim_that_died_meanwhile_leaves_nothing(scene: Scene) -> None:
     scene.containerd.kill(shim)
     eventually(lambda: _gone(task, shim), "the shim ends")
     scene.containerd.start()
-    assert scene.tasks() == {}
+    eventually(lambda: scene.tasks() == {}, "the task is gone")
     eventually(lambda: _gone(task, pid), "the program is killed")
 
 

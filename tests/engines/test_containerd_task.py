@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from conformance.private_view import eventually
+from conformance.private_view import TIMEOUT, eventually
 from tests.engines.scenes import signalled
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_a_signal_to_all_reaches_those_that_were_executed_too(scene: Scene) -> N
     )
     eventually(lambda: result.stdout == "up\n", "the other program is up")
     task.kill("KILL", "--all").ok()
-    assert process.wait(10) == signalled("KILL")
+    assert process.wait(TIMEOUT) == signalled("KILL")
     assert task.wait().remove() == signalled("KILL")
 
 

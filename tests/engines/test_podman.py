@@ -53,7 +53,7 @@ def test_podman_exec(podman: PodmanScene) -> None:
 def test_podman_stop_asks_and_podman_logs_tells(podman: PodmanScene) -> None:
     name = podman.start()
     podman.says(name, "up")
-    podman.podman("stop", name)
+    podman.podman("stop", "--time", "30", name)
     assert podman.inspect(name, ".State.ExitCode") == "3"
     assert podman.podman("logs", name) == "up\nbye\n"
     podman.podman("start", name)

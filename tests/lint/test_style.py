@@ -33,6 +33,7 @@ def _run(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(1200)  # mypy and pyright have no cache yet
 @pytest.mark.parametrize("name", TOOLS)
 def test_tool(name: str) -> None:
     _run(*TOOLS[name])

@@ -386,12 +386,12 @@ def server_path() -> Generator[str]:
         thread = threading.Thread(target=lambda: serve(listener.accept()[0]))
         thread.start()
         yield path
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
 def test_the_blocking_client_keeps_calls_apart(server_path: str) -> None:
-    with Client(server_path, timeout=10) as client:
+    with Client(server_path) as client:
         streams = [client.send("s", "State", StateRequest(id=name)) for name in ("1", "unknown", "3", "4")]
         assert client.receive(streams[3], StartResponse).pid == 4
         assert client.receive(streams[0], StartResponse).pid == 1
@@ -402,7 +402,7 @@ def test_the_blocking_client_keeps_calls_apart(server_path: str) -> None:
 
 
 def test_the_blocking_client_gives_up(server_path: str) -> None:
-    with Client(server_path, timeout=10) as client:
+    with Client(server_path) as client:
         with pytest.raises(TimeoutError):
             client.call("s", "State", StateRequest(id="1"), StartResponse, timeout=0.05)
         assert client.call("s", "State", StateRequest(id="2"), StartResponse).pid == 2

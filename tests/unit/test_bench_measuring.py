@@ -50,7 +50,7 @@ def test_a_peak_is_the_commands_and_not_ours(spawner: Spawner) -> None:
 def test_time_and_processor_are_told_apart(spawner: Spawner) -> None:
     asleep = spawner.run("/bin/busybox", "sleep", "0.2")
     assert asleep.milliseconds >= 200
-    assert asleep.processor < 100
+    assert asleep.processor < asleep.milliseconds / 2
     assert spawner.run(sys.executable, "-I", "-S", "-c", BUSY).processor >= 45
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from conformance import peers
 from conformance.vm import project
 from conformance.vm.image import MachineError, image
 from tests.conftest import PANIC
@@ -41,8 +41,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image()
     except MachineError as error:
         cannot(str(error))
-    with (base / "programs.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with peers.locked(base / "programs.lock"):
         if not directory.exists():
             project.compile_programs(base / "programs.new")
             (base / "programs.new").rename(directory)

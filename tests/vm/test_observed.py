@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: The first of them builds the image.
 pytestmark = pytest.mark.timeout(1500)
-SECONDS = 400
+SECONDS = 1200
 
 
 @pytest.mark.parametrize("group", GROUPS)

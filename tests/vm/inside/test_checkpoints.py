@@ -95,4 +95,4 @@ def test_a_container_is_checkpointed_and_restored(shim: str) -> None:
     _counts_on(pid, len(_numbers(pid)))
     _ctr("task", "rm", "--force", again)
     _ctr("containers", "rm", again)
-    assert not observe.alive(pid)
+    observe.eventually(lambda: not observe.alive(pid), "the program is gone")
