@@ -34,10 +34,11 @@ demo: setup ## Run a container with a network of its own, show its plan, and a b
 test: setup ## Run every test, the checks of style and types among them
 	$(VENV)/bin/pytest -n auto
 
-proof: setup ## Run the host tests by python3 in place of the core, and in an emulated machine; takes long
+proof: setup ## Run the host tests by python3 in place of the core, and in an emulated machine, and properties with examples of chance; takes long
 	@command -v qemu-system-x86_64 >/dev/null || apt-get install -q -y --no-install-recommends qemu-system-x86
 	OCIRUN_LAUNCHER=exec $(VENV)/bin/pytest -n auto tests/host
 	$(VENV)/bin/pytest -n 2 -m proof tests/vm
+	$(VENV)/bin/pytest -n auto --hypothesis-profile=search tests/property tests/unit
 
 suite: setup ## Run the official validation suite with ocirun, runc and crun, and write docs/validation.md
 	@command -v qemu-system-x86_64 >/dev/null || apt-get install -q -y --no-install-recommends qemu-system-x86
