@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Response = TypeVar("Response", bound=Message)
 
 _CHUNK = 65536
+_PAUSE = 0.005
 #: The key of the metadata that names the containerd namespace.
 NAMESPACE = "containerd-namespace-ttrpc"
 
@@ -118,8 +119,21 @@ def _connected(path: str, timeout: float) -> socket.socket:
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     connected.settimeout(timeout)
     try:
-        connected.connect(path)
+        _connect(connected, path, time.monotonic() + timeout)
     except OSError:
         connected.close()
         raise
     return connected
+
+
+def _connect(connecting: socket.socket, path: str, until: float) -> None:
+    """Patiently, too, where the queue is full, which with a timeout is an error at once (connect(2))."""
+    while True:
+        try:
+            connecting.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return

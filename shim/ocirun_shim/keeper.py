@@ -10,7 +10,7 @@ deleted.
     worker  packets with descriptors (SCM_RIGHTS), one byte each, then the epoll descriptor that has them all
     keeper  one byte: it has them, the worker ends; or it lacks some, and the worker goes on
     worker  STATUS PID: how did a child of the keeper end; it stays a zombie
-    keeper  the status as a shell has it
+    keeper  the status as a shell has it, -1 while somebody else has to see it first
     worker  REAP PID: a child of the keeper has ended and is not needed any more
     worker  END: the shim is at its end, and so is the keeper
 
@@ -51,8 +51,8 @@ _SIGCHLD = 17
 _AGAIN = 200
 #: How many workers may fail before they are up, with twice the time between them each: half a minute.
 _ATTEMPTS = 8
-#: What nobody knows the status of.
-UNKNOWN = 255
+#: What nobody knows the status of, and what cannot be known yet.
+UNKNOWN, _NOT_YET = 255, -1
 #: Python 3.11 adapts a function after it has run eight times.
 REHEARSALS = 12
 #: Milliseconds without a client after which a worker looks whether anybody still wants this shim.
@@ -89,10 +89,12 @@ class Keeping:
         """All that was handed over is in use: the keeper lets go of its own."""
         self._socket.send(UP)
 
-    def status(self, pid: int) -> int:
-        """How the keeper's child ``pid`` ended, as a shell has it; 255 where it is none, or lives."""
+    def status(self, pid: int) -> int | None:
+        """How the keeper's child ``pid`` ended, as a shell has it; 255 where it is none, None where it lives,
+        or who traces it has not seen its end (ptrace(2))."""
         self._socket.send(STATUS + b"%d" % pid)
-        return int(self._socket.recv(8))
+        status = int(self._socket.recv(8))
+        return None if status == _NOT_YET else status
 
     def reap(self, pid: int) -> None:
         """Lets the keeper reap its child ``pid``, which has ended."""
@@ -253,7 +255,7 @@ def _status(pid: int) -> int:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return UNKNOWN
-    return status_of(ended) if ended is not None else UNKNOWN
+    return status_of(ended) if ended is not None else _NOT_YET
 
 
 def status_of(ended: os.waitid_result) -> int:

@@ -13,6 +13,8 @@ import struct
 import threading
 from typing import TYPE_CHECKING, cast
 
+from tests.host import observe
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -59,13 +61,20 @@ class Agent:
         self._socket.close()
         os.close(self._end)
 
+    def heard(self, count: int) -> list[dict[str, Json]]:
+        """The first ``count`` states, which are waited for: who sends one does not wait for us to read it."""
+        observe.eventually(lambda: len(self.states) >= count, f"{count} states have come")
+        return self.states
+
     def _accept(self) -> None:
         while True:
             ready, _, _ = select.select([self._socket.fileno(), self._end], [], [])
-            if self._end in ready:
-                return
+            if self._socket.fileno() not in ready:
+                return  # who has connected before the end is heard
             connection, _ = self._socket.accept()
             with connection:
+                if self._end in ready and not select.select([connection], [], [], 0)[0]:
+                    continue  # crun, which says nothing before the start
                 state, listener = take(connection)
             if listener < 0:
                 continue  # who was to send it has failed

@@ -27,7 +27,7 @@ ANY_ID = re.compile(r"o[eh]\d+-")
 #: that it binds over masked ones.
 CACHES = frozenset({".empty-directory", ".cache", ".seccomp"})
 #: An exit is not instantaneous: what is gone after this many seconds was not left behind.
-GRACE = 2.0
+GRACE = 10.0
 
 
 @dataclass(frozen=True, slots=True)

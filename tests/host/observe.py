@@ -143,16 +143,29 @@ def cgroup(pid: int) -> str:
     raise LookupError(message)
 
 
-def descendants(pid: int) -> set[int]:
-    """Every living or zombie process below ``pid``, found by walking all parents in /proc."""
-    children: dict[int, list[int]] = {}
+def _parents() -> dict[int, int]:
+    """Every process with its parent."""
+    found: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 text = Path(f"/proc/{name}/stat").read_text()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            children.setdefault(int(text.rpartition(")")[2].split()[1]), []).append(int(name))
+            found[int(name)] = int(text.rpartition(")")[2].split()[1])
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Every living or zombie process below ``pid``, found by walking all parents in /proc."""
+    parents = _parents()
+    while not {0, *parents}.issuperset(
+        parents.values()
+    ):  # one has ended meanwhile: its children have another
+        parents = _parents()
+    children: dict[int, list[int]] = {}
+    for child, parent in parents.items():
+        children.setdefault(parent, []).append(child)
     found: set[int] = set()
     waiting = [pid]
     while waiting:

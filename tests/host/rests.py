@@ -47,7 +47,13 @@ def read(fd: int, text: bytes) -> None:
     observe.eventually(there, f"{text!r} comes")
 
 
+def left_to(keeper: int) -> list[int]:
+    """The children of a keeper, alive or not reaped, without its worker."""
+    found = [int(child) for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()]
+    return [child for child in found if child not in shims.workers(keeper)]
+
+
 def zombies_of(pid: int) -> list[int]:
-    """The children of a process that have ended and were not reaped."""
+    """The children of a process that have ended and were not reaped; a worker that has just ended, too."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if observe.state_letter(int(child)) == "Z"]

@@ -72,7 +72,8 @@ class Container:
         return self
 
     def _left(self, before: list[str]) -> bool:
-        return not observe.alive(self.pid) or observe.words(self.pid, "cmdline") != before
+        # while execve is at it there are no words, and descriptors that it still has to close
+        return not observe.alive(self.pid) or observe.words(self.pid, "cmdline") not in ([], before)
 
     def kill(self, signum: str = "KILL") -> Result:
         """Sends a signal."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import signal
@@ -31,17 +30,19 @@ if TYPE_CHECKING:
     from tests.host.shims import Shims
 
     Response = TypeVar("Response", bound=Message)
+    Seen = TypeVar("Seen")
 
-TASK = "containerd.task.v3.Task"
+TASK = shims.TASK
 GROUP = "io.containerd.runc.v2.group"
 #: Where the shims of our namespace keep the state of their containers.
 STATE = Path("/run/containerd/ocirun") / shims.NAMESPACE
 #: No answer takes so many seconds unless the shim hangs.
-PATIENCE = 20.0
+PATIENCE = 30.0
 #: An answer from memory that takes so many seconds was held up (a drain takes 10).
-HELD_UP = 8.0
-#: Seconds that containerd gives `delete` (io.containerd.timeout.shim.cleanup).
-CONTAINERDS_PATIENCE = 5.0
+HELD_UP = 9.5
+#: A `delete` that takes so many seconds has waited for more than it may: containerd gives it 5, of which it
+#: spends 4 at most, and the others are for a machine that is slow.  Whatever else we wait for takes 10.
+IN_TIME = 9.5
 
 
 class Task:
@@ -187,6 +188,12 @@ class Serving:
         connected.settimeout(PATIENCE)
         return connected
 
+    def awake(self, task: Task) -> int:
+        """The pid of the process that serves a container, which does not rest while half a frame is on its
+        way: until ``hang_up_others``."""
+        self.connection(task.address).sendall(frame(1, 1, 0, bytes(10))[:5])
+        return worker(task)
+
     def hang_up_others(self) -> None:
         """Closes the connections without a protocol."""
         for connection in self._connections:
@@ -203,7 +210,7 @@ class Serving:
         flags = ("-bundle", str(task.bundle.path))
         with self.ours.popen(task.id, "delete", flags=flags) as process:
             try:
-                out, err = process.communicate(b"", CONTAINERDS_PATIENCE)
+                out, err = process.communicate(b"", IN_TIME)
             finally:
                 process.kill()
         assert (process.returncode, err) == (0, b"")
@@ -222,10 +229,8 @@ class Serving:
 
 def kill_shims() -> None:
     """Kills every shim at once and waits until they and their workers are dead."""
-    for pid in shims.processes("containerd-shim"):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    observe.eventually(lambda: not serving_processes(), "the shims are dead")
+    observe.eventually(lambda: not shims.kill_all("containerd-shim"), "the shims are dead")
+    observe.eventually(lambda: not serving_processes(), "their workers are dead")
 
 
 def serving_processes() -> list[int]:
@@ -240,9 +245,21 @@ def keeper(task: Task) -> int:
 
 
 def worker(task: Task) -> int:
-    """The pid of the process that serves the container now, woken if need be."""
-    (pid,) = shims.workers(keeper(task))
-    return pid
+    """The pid of the process that serves the container now, woken if need be; a second later it may rest."""
+    return shims.only(lambda: shims.workers(keeper(task)), "the shim is awake")
+
+
+def of_worker(task: Task, look: Callable[[int], Seen]) -> Seen:
+    """What ``look`` sees of the process that serves the container; once more where that goes to rest."""
+    seen: list[Seen] = []
+
+    def looked() -> bool:
+        pid = worker(task)
+        seen[:] = [look(pid)]
+        return observe.alive(pid)
+
+    observe.eventually(looked, "the process that serves is looked at")
+    return seen[0]
 
 
 def end(pid: int) -> None:
@@ -253,7 +270,7 @@ def end(pid: int) -> None:
 
 def descriptors(task: Task) -> int:
     """How many descriptors the process that serves the container has open."""
-    return len(observe.descriptors(worker(task)))
+    return of_worker(task, lambda pid: len(observe.descriptors(pid)))
 
 
 def no_more_descriptors(task: Task, before: int) -> None:
@@ -263,7 +280,7 @@ def no_more_descriptors(task: Task, before: int) -> None:
 
 def memory(task: Task) -> int:
     """The resident kibibytes of the process that serves the container."""
-    return int(observe.status(worker(task))["VmRSS"].split()[0])
+    return of_worker(task, lambda pid: int(observe.status(pid).get("VmRSS", "0").split()[0]))
 
 
 def frame(stream: int, kind: int, flags: int, data: bytes, length: int | None = None) -> bytes:

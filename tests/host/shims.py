@@ -13,12 +13,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocirun_shim.messages.task_pb2 import DeleteResponse
+from ocirun_shim.messages.task_pb2 import ConnectRequest, ConnectResponse, DeleteResponse
 
+from conformance.ttrpc import Client
 from tests.host import kernel, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 SHIM = Path(sys.executable).parent / "containerd-shim-ocirun-v2"
 RUN = Path("/run")
@@ -28,6 +29,9 @@ ZYGOTES = RUN / "ocirun-shim"
 NAMESPACE = "ns"
 TIMEOUT = 30.0
 NAMES = ("containerd-shim", "ocirun-worker", "ocirun-zygote", "ocirun-nursery")
+TASK = "containerd.task.v3.Task"
+#: In the command line of what was forked from a `start` without a zygote, and has perhaps no name yet.
+FORKED = ("/ocirun_shim/boot.py", "containerd-shim-ocirun-v2 -namespace ")
 
 
 def command(container: str, *action: str, flags: Sequence[str] = ()) -> list[str]:
@@ -116,28 +120,37 @@ def listeners(container: str) -> list[int]:
     """The pids of the shims that were started for ``container``, by their command lines."""
     found: list[int] = []
     for pid in processes("containerd-shim"):
-        words = observe.words(pid, "cmdline")[0].split()
-        if words[3:5] == ["-id", container]:
+        title = " ".join(observe.words(pid, "cmdline"))  # one that has just ended has none
+        if title.split()[3:5] == ["-id", container]:
             found.append(pid)
     return found
 
 
+def only(find: Callable[[], list[int]], meaning: str) -> int:
+    """Waits until ``find`` gives one pid alone: whoever is forked has the name of its parent for a moment."""
+    found: list[int] = []
+
+    def alone() -> bool:
+        found[:] = find()
+        return len(found) == 1
+
+    observe.eventually(alone, meaning)
+    return found[0]
+
+
 def the_shim(container: str) -> int:
     """The pid of the only shim that was started for ``container``, once it has its name."""
-    observe.eventually(lambda: listeners(container) != [], f"the shim of {container} is named")
-    (pid,) = listeners(container)
-    return pid
+    return only(lambda: listeners(container), f"there is one shim of {container}")
 
 
 @contextlib.contextmanager
 def woken(container: str) -> Generator[int]:
-    """The pid of the worker of the shim that was started for ``container``, and is asked something."""
+    """The pid of the worker of the shim that was started for ``container``, and has answered something."""
     shim = the_shim(container)
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect((Path(f"/proc/{shim}/cwd") / "address").read_text().removeprefix("unix://"))
-        observe.eventually(lambda: workers(shim) != [], f"the shim of {container} is awake")
-        (pid,) = workers(shim)
-        yield pid
+    address = (Path(f"/proc/{shim}/cwd") / "address").read_text().removeprefix("unix://")
+    with Client(address, timeout=TIMEOUT) as client:
+        client.call(TASK, "Connect", ConnectRequest(id=container), ConnectResponse)
+        yield only(lambda: workers(shim), f"the shim of {container} is awake")
 
 
 def workers(shim: int) -> list[int]:
@@ -164,8 +177,7 @@ def expect(count: int) -> None:
 
 def the_zygote() -> int:
     """The pid of the only zygote."""
-    observe.eventually(lambda: len(processes("ocirun-zygote")) == 1, "there is one zygote")
-    return processes("ocirun-zygote")[0]
+    return only(lambda: processes("ocirun-zygote"), "there is one zygote")
 
 
 def processes(name: str) -> list[int]:
@@ -182,8 +194,7 @@ def processes(name: str) -> list[int]:
 
 def the_nursery() -> int:
     """The pid of the only nursery, the parent of the shims."""
-    (pid,) = processes("ocirun-nursery")
-    return pid
+    return only(lambda: processes("ocirun-nursery"), "there is one nursery")
 
 
 def zygote_socket() -> str:
@@ -203,9 +214,19 @@ def answers(address: object) -> bool:
     return True
 
 
-def kill_all() -> list[int]:
-    """Kills what there is; one that is being forked may have either name, and come only now."""
-    found = [pid for name in NAMES for pid in processes(name)]
+def forked() -> list[int]:
+    """What was forked from a `start`: it may not have come to its name yet."""
+    found: list[int] = []
+    for pid in observe.descendants(os.getpid()):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if any(mark in word for word in observe.words(pid, "cmdline") for mark in FORKED):
+                found.append(pid)
+    return found
+
+
+def kill_all(*names: str) -> list[int]:
+    """Kills what has such a name, or none yet; one that is being forked may have either, and come now."""
+    found = [*forked(), *(pid for name in names or NAMES for pid in processes(name))]
     for pid in found:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

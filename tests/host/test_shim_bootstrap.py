@@ -20,6 +20,7 @@ from ocirun_shim.messages.task_pb2 import DeleteResponse
 from ocirun_shim.messages.types_pb2 import RuntimeInfo
 
 from tests.host import observe, shims
+from tests.host.rests import read
 from tests.host.runtimes import OCIRUN, new_id
 from tests.host.shims import SHIM, Shims
 
@@ -238,7 +239,7 @@ def test_signals_do_not_end_a_shim_and_usr1_tells_where_it_is(ours: Shims) -> No
             for process in (pid, worker):
                 os.kill(process, signum)
             time.sleep(0.05)
-        observe.eventually(lambda: b"most recent call first" in os.read(log, 65536), "the stack is there")
+        read(log, b"most recent call first")
         assert observe.alive(worker)
     os.close(log)
     assert observe.alive(pid)
@@ -304,9 +305,7 @@ def test_delete_removes_a_dead_socket_and_leaves_one_that_others_use(ours: Shims
     ours.start("alone")
     ours.delete("c2")
     assert shims.answers(shims.address_of("pod"))
-    for pid in shims.processes("containerd-shim"):
-        os.kill(pid, signal.SIGKILL)
-    observe.eventually(lambda: not shims.processes("containerd-shim"), "they are dead")
+    observe.eventually(lambda: not shims.kill_all("containerd-shim"), "they are dead")
     ours.delete("c1")
     shutil.rmtree(ours.bundle("alone"))
     ours.delete("alone")

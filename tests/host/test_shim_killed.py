@@ -34,7 +34,7 @@ def kill_keeper(task: Task) -> None:
 def kill_worker(task: Task) -> None:
     """Kills the process of the shim that is at work."""
     keeper = serving.keeper(task)
-    serving.end(serving.worker(task))
+    serving.end(task.served.awake(task))
     until(lambda: not observe.alive(keeper), "its keeper ends with it")
 
 
@@ -179,7 +179,7 @@ def test_a_hook_does_not_outlive_its_shim(served: Serving, hook: Hook, kill: Cal
     hang(task, hook, "createRuntime")
     kill(task)
     served.ours.delete(task.id)
-    observe.eventually(lambda: not observe.alive(hook.pid()), "the hook is dead", 2)
+    observe.eventually(lambda: not observe.alive(hook.pid()), "the hook is dead")
 
 
 @KILLS
@@ -239,6 +239,15 @@ def test_members_of_a_group_are_deleted_one_by_one(served: Serving, view: View) 
         gone(task, view, pid, cgroup)
 
 
+def forgotten(task: Task) -> bool:
+    """Whether its shim says that there is no such container."""
+    try:
+        task.state()
+    except CallError as error:
+        return error.code == codes.NOT_FOUND
+    return False
+
+
 def test_delete_of_a_container_whose_shim_lives(served: Serving, view: View) -> None:
     """containerd may lose its connection only: then it runs `delete` while the shim serves."""
     task, other = served.running("pod"), served.running("pod")
@@ -248,7 +257,7 @@ def test_delete_of_a_container_whose_shim_lives(served: Serving, view: View) -> 
     answer = served.ours.delete(task.id)
     assert (answer.pid, answer.exit_status) == (pid, 137)
     assert task.client.receive(waiting, pb.WaitResponse).exit_status == 137
-    assert task.refused("State", pb.StateRequest(id=task.id))[0] == codes.NOT_FOUND
+    until(lambda: forgotten(task), "the shim does not know it any more")
     assert not (view.cgroup2 / cgroup.lstrip("/")).exists()
     assert not task.state_directory.exists()
     assert other.running
@@ -265,7 +274,7 @@ def test_delete_of_a_container_whose_shim_is_mute(
     pid = task.state().pid
     cgroup = observe.cgroup(pid)
     keeper = serving.keeper(task)
-    os.kill(keeper if kill is kill_keeper else serving.worker(task), signal.SIGSTOP)
+    os.kill(keeper if kill is kill_keeper else served.awake(task), signal.SIGSTOP)
     answer = served.deleted_in_time(task)
     assert (answer.pid, answer.exit_status) == (pid, 137)
     assert not observe.alive(pid)

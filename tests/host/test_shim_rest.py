@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -15,11 +14,8 @@ from google.protobuf.empty_pb2 import Empty
 from ocirun_shim.messages import task_pb2 as pb
 
 from tests.host import observe, serving, shims
-from tests.host.rests import made, read, rested, streams, zombies_of
+from tests.host.rests import left_to, made, read, rested, streams, zombies_of
 from tests.host.serving import TASK, Serving
-
-if TYPE_CHECKING:
-    pass
 
 
 def test_nobody_is_left_but_a_keeper_that_has_hardly_run(served: Serving) -> None:
@@ -30,7 +26,7 @@ def test_nobody_is_left_but_a_keeper_that_has_hardly_run(served: Serving) -> Non
     assert int(observe.status(keeper)["VmRSS"].split()[0]) > 0
     assert not observe.alive(worker)
     private = shims.private_memory(keeper)
-    again = serving.worker(task)
+    again = served.awake(task)
     assert again != worker
     assert private < shims.private_memory(again)
 
@@ -50,7 +46,8 @@ def test_input_output_and_the_status_pass_through(served: Serving, fds: dict[str
     assert task.client.receive(stream, pb.WaitResponse).exit_status == 7
     rested(task)
     assert task.state().exit_status == 7
-    assert zombies_of(keeper) == [task.state().pid]
+    pid = task.state().pid
+    observe.eventually(lambda: zombies_of(keeper) == [pid], "init is a zombie, and the workers are none")
     assert task.delete().exit_status == 7
     task.call("Shutdown", pb.ShutdownRequest(id=task.id), Empty)
     observe.eventually(lambda: not observe.alive(keeper), "the keeper ends")
@@ -125,6 +122,7 @@ def test_a_file_of_both_outputs(served: Serving, fds: dict[str, int]) -> None:
     paths = streams(served, fds, "stdin")
     script = "echo one; read x; echo two; echo three >&2"
     task = made(served, "sh", "-c", script).run(stdout=f"file://{log}", stderr=f"file://{log}", **paths)
+    observe.eventually(lambda: log.read_text() == "one\n", "it has begun")
     rested(task)
     assert log.read_text() == "one\n"
     os.write(fds["stdin"], b"\n")
@@ -136,6 +134,7 @@ def test_output_that_nobody_takes_keeps_it_awake(served: Serving, fds: dict[str,
     paths = streams(served, fds, "stdout")
     task = made(served, "sh", "-c", "yes | head -c 300000; sleep 1000").run(**paths)
     keeper = shims.the_shim(task.id)
+    observe.eventually(lambda: not select.select([], [fds["stdout"]], [], 0)[1], "the FIFO is full")
     time.sleep(2.5)
     assert shims.workers(keeper) != []
     assert task.running
@@ -152,30 +151,27 @@ def test_two_containers_of_a_pod_and_a_new_connection(served: Serving) -> None:
     rested(one)
     assert two.running
     assert two.end() == 137
-    assert shims.processes("containerd-shim") == [keeper]
+    assert shims.only(lambda: shims.processes("containerd-shim"), "there is one shim") == keeper
 
 
 def test_what_nobody_waits_for_is_reaped_while_it_rests(served: Serving) -> None:
     task = served.task()
+    os.mkfifo(end := task.bundle.rootfs / "end")
     task.bundle.without_namespace("pid")
-    task.bundle.args("sh", "-c", "(sleep 6 &); exec sleep 1000").write()
+    task.bundle.args("sh", "-c", "(cat /end &); exec sleep 1000").write()
     task.shim().run()
     keeper = rested(task)
     pid = task.state().pid
     rested(task)
-    observe.eventually(lambda: len(_children(keeper)) == 2, "the orphan is a child of the keeper")
-    observe.eventually(lambda: _children(keeper) == [pid], "it is reaped when it ends")
-
-
-def _children(pid: int) -> list[int]:
-    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in found if child not in shims.workers(pid)]
+    observe.eventually(lambda: len(left_to(keeper)) == 2, "the orphan is a child of the keeper")
+    os.close(os.open(end, os.O_WRONLY))
+    observe.eventually(lambda: left_to(keeper) == [pid], "it is reaped when it ends")
 
 
 @pytest.mark.parametrize("who", ["keeper", "worker"])
 def test_one_does_not_live_without_the_other(served: Serving, who: str) -> None:
     task = served.running()
-    worker, keeper = serving.worker(task), shims.the_shim(task.id)
+    worker, keeper = served.awake(task), shims.the_shim(task.id)
     os.kill(keeper if who == "keeper" else worker, signal.SIGKILL)
     observe.eventually(lambda: not (observe.alive(worker) or observe.alive(keeper)), "both are gone")
     assert served.ours.delete(task.id).exit_status == 137
@@ -184,7 +180,9 @@ def test_one_does_not_live_without_the_other(served: Serving, who: str) -> None:
 def test_a_keeper_that_may_not_hold_so_many_descriptors_leaves_them_with_the_worker(served: Serving) -> None:
     task = served.running()
     keeper = shims.the_shim(task.id)
+    served.awake(task)
     resource.prlimit(keeper, resource.RLIMIT_NOFILE, (6, 6))
+    served.hang_up_others()
     time.sleep(2.5)
     assert shims.workers(keeper) != []
     assert task.running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -15,9 +16,10 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 from ocirun_shim.messages import task_pb2 as pb
 from ocirun_shim.messages.types_pb2 import Status
+from ocirun_shim.processes import DRAIN_SECONDS
 
 from tests.host import observe, serving, shims
-from tests.host.rests import made, rested, streams
+from tests.host.rests import left_to, made, rested, streams
 from tests.host.serving import TASK, Serving
 
 if TYPE_CHECKING:
@@ -51,35 +53,38 @@ def test_a_terminal_that_has_ended_is_deleted_at_once_after_a_rest(
     rested(task)
     began = time.monotonic()
     assert task.delete().exit_status == 0
-    assert time.monotonic() - began < serving.HELD_UP
+    assert time.monotonic() - began < DRAIN_SECONDS
 
 
 def test_what_was_handed_over_ends_with_execve(served: Serving, fds: dict[str, int]) -> None:
     task = made(served, "sleep", "1000").run(**streams(served, fds, "stdin", "stdout"))
-    keeper = rested(task)
+    rested(task)
     assert task.running
-    (worker,) = shims.workers(keeper)
-    assert inheritable(worker) == {}
+    assert serving.of_worker(task, inheritable) == {}
 
 
-HOOK = """#!/bin/sh
-for helper in /proc/[0-9]*; do
-  case "$(readlink $helper/exe)" in *ocirun-helper*) for fd in $helper/fd/*; do readlink $fd; done;; esac
-done > {out} 2>/dev/null
-"""
+def helpers(keeper: int) -> Iterator[int]:
+    """The helpers below a keeper."""
+    for pid in observe.descendants(keeper):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if "ocirun-helper" in os.readlink(f"/proc/{pid}/exe"):
+                yield pid
 
 
 def test_the_helper_of_another_container_has_nothing_of_this_one(
     served: Serving, fds: dict[str, int]
 ) -> None:
     paths = streams(served, fds, "stdin", "stdout")
-    rested(made(served, "sleep", "1000", group="pod").run(**paths))
-    out, hook = served.ours.scratch / "out", served.ours.scratch / "hook"
-    hook.write_text(HOOK.format(out=out))
+    keeper = rested(made(served, "sleep", "1000", group="pod").run(**paths))
+    began, seen = served.ours.scratch / "began", served.ours.scratch / "seen"
+    script = f": >{began}; until [ -e {seen} ]; do sleep 0.02; done"
     other = served.task("pod")
-    other.bundle.put([{"path": "/bin/sh", "args": ["sh", str(hook)]}], "hooks", "createRuntime").write()
-    other.shim().create()
-    held = out.read_text().splitlines()
+    other.bundle.put([{"path": "/bin/sh", "args": ["sh", "-c", script]}], "hooks", "createRuntime").write()
+    stream = other.shim().client.send(TASK, "Create", other.request())
+    observe.eventually(began.exists, "the hook has begun")
+    held = [what for pid in helpers(keeper) for what in observe.descriptors(pid).values()]
+    seen.touch()
+    other.client.receive(stream, pb.CreateTaskResponse)
     assert [what for what in held if "socket:" in what] != [], "the helper was looked at"
     assert [what for what in held if what in paths.values() or "pidfd" in what] == []
 
@@ -89,19 +94,23 @@ def tracers() -> Iterator[list[int]]:
     """The pids of those who trace."""
     pids: list[int] = []
     yield pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    while pids:
+        _end_tracer(pids)
 
 
-def _trace(pid: int, seconds: float) -> int:
-    """A child that traces ``pid`` for so long and sees its end before us (ptrace(2))."""
+def _end_tracer(pids: list[int]) -> None:
+    os.kill(pids[-1], signal.SIGKILL)
+    os.waitpid(pids.pop(), 0)
+
+
+def _trace(pid: int) -> int:
+    """A child that traces ``pid`` until it is killed, and sees its end before us (ptrace(2))."""
     ready, told = os.pipe()
     child = os.fork()
     if child == 0:
         ok = ctypes.CDLL(None).ptrace(PTRACE_SEIZE, pid, 0, 0) == 0
         os.write(told, b"y" if ok else b"n")
-        time.sleep(seconds)
+        signal.pause()
         os._exit(0)
     assert os.read(ready, 1) == b"y"
     os.close(ready)
@@ -113,14 +122,19 @@ def _trace(pid: int, seconds: float) -> int:
 def test_the_status_of_a_traced_container_is_its_own(
     served: Serving, tracers: list[int], *, rests: bool
 ) -> None:
-    task = made(served, "/bin/sh", "-c", "sleep 3; exit 7")
+    task = made(served, "/bin/sh", "-c", "read word </gate; exit 7")
+    os.mkfifo(gate := task.bundle.rootfs / "gate")
     task.create()
-    tracers.append(_trace(task.start(), 5))
+    pid = task.start()
+    tracers.append(_trace(pid))
     if rests:
         rested(task)
     stream = task.client.send(TASK, "Wait", pb.WaitRequest(id=task.id))
-    time.sleep(3.5 if not rests else 0)
-    assert task.state().status in {Status.RUNNING, Status.STOPPED}
+    os.close(os.open(gate, os.O_WRONLY))
+    observe.eventually(lambda: observe.state_letter(pid) == "Z", "it has ended")
+    time.sleep(0.5)
+    assert task.state().status == Status.RUNNING, "for nobody but the tracer"
+    _end_tracer(tracers)
     assert task.client.receive(stream, pb.WaitResponse).exit_status == 7
     assert task.delete().exit_status == 7
 
@@ -132,10 +146,11 @@ def test_a_shutdown_that_waits_does_not_end_a_container_that_came_meanwhile(
     one, other = served.task("pod").shim(), served.task("pod").shim()
     one.run()
     one.end()
-    client = served.client(other.address)
-    stream = client.send(TASK, "Shutdown", pb.ShutdownRequest(id=one.id))
-    other.run()
-    client.receive(stream, Empty)
+    asked = pb.ShutdownRequest(id=one.id).SerializeToString()
+    stream = other.client.connection.call(TASK, "Shutdown", asked)  # sent with what comes next
+    other.create()
+    other.client.receive(stream, Empty)
+    other.start()
     time.sleep(2.5)
     assert other.running
     other.end()
@@ -143,9 +158,10 @@ def test_a_shutdown_that_waits_does_not_end_a_container_that_came_meanwhile(
 
 def test_a_worker_that_could_not_hand_over_does_so_later(served: Serving) -> None:
     task = served.running()
-    keeper, worker = shims.the_shim(task.id), serving.worker(task)
+    keeper, worker = shims.the_shim(task.id), served.awake(task)
     allowed = resource.prlimit(worker, resource.RLIMIT_NOFILE)
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (6, allowed[1]))
+    served.hang_up_others()
     time.sleep(2.5)
     assert shims.workers(keeper) == [worker]
     resource.prlimit(worker, resource.RLIMIT_NOFILE, allowed)
@@ -190,14 +206,13 @@ def test_shutdown_answers_while_another_start_holds_the_lock(served: Serving) ->
 
 def test_waits_of_clients_that_went_are_forgotten(served: Serving) -> None:
     task = served.running()
-    worker = serving.worker(task)
-    before = int(observe.status(worker)["VmRSS"].split()[0])
+    before = serving.memory(task)
     for _ in range(3000):
         client = served.client(task.address)
         client.send(TASK, "Wait", pb.WaitRequest(id=task.id))
         client.close()
     assert task.running
-    assert int(observe.status(worker)["VmRSS"].split()[0]) - before < 2000
+    assert serving.memory(task) - before < 2000
 
 
 def test_many_orphans_do_not_keep_it_awake(served: Serving) -> None:
@@ -208,6 +223,8 @@ def test_many_orphans_do_not_keep_it_awake(served: Serving) -> None:
     task.shim().run()
     done = Path(f"/proc/{task.state().pid}/root/done")
     observe.eventually(done.exists, "all were started", patience=60)
-    keeper = rested(task)
+    keeper, init = shims.the_shim(task.id), task.state().pid
+    observe.eventually(lambda: left_to(keeper) == [init], "all have ended, and were reaped")
+    rested(task)
     time.sleep(1)
     assert shims.workers(keeper) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import os
 import select
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -147,10 +148,14 @@ def test_the_status_of_a_child_is_told_and_the_child_stays(
 ) -> None:
     ours, theirs = sockets
     ended, killed = _child(7), _child(-9)
+    living = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
     attending = threading.Thread(target=lambda: keeper._attend(ours), daemon=True)
     attending.start()
     keeping = keeper.Keeping(theirs, os.getpid())
-    assert [keeping.status(pid) for pid in (ended, killed, os.getpid())] == [7, 137, keeper.UNKNOWN]
+    told = [keeping.status(pid) for pid in (ended, killed, os.getpid(), living)]
+    assert told == [7, 137, keeper.UNKNOWN, None]
+    os.kill(living, signal.SIGKILL)
+    os.waitpid(living, 0)
     assert os.waitpid(ended, 0)[1] == 7 << 8
     assert os.waitpid(killed, 0)[1] == 9
     assert keeping.hand_over([0], 0)
