@@ -13,32 +13,36 @@ Packets of an AF_UNIX SOCK_SEQPACKET pair, whose other end it has as descriptor 
 from __future__ import annotations
 
 import _socket
-import fcntl
+import contextlib
 import os
 import shutil
 import time
 
-from ocirun.criu import requests
+from ocirun.child import begin
+from ocirun.criu import becoming, requests
 from ocirun.criu.messages import Message
 from ocirun.errors import HostError, words_of
-from ocirun.executor.run import ALL_SIGNALS, receive
+from ocirun.executor.run import receive
 from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
+    from ocirun.criu.becoming import Prepare
     from ocirun.waiting import Task
 
     #: Told of a notification: its name, the pid that it has, descriptors that came along.
     Notified = Callable[[str, int, list[int]], Task[None]]
 
-_CONTROL, _FIRST = 3, 4
 #: Where root has its programs, whatever PATH a daemon was given.
 _MORE_PLACES = "/usr/local/sbin:/usr/sbin:/sbin"
 #: Seconds for a criu that was hung up on to put everything back; it may be in the middle of the memory of
 #: others.
 _PATIENCE = 30.0
+#: Seconds that it is waited for once it is killed: the kernel may hold it for a server.
+_SHORT = 2.0
 _SIGKILL = 9
 #: How many bytes of what is no message an error repeats.
 _SHOWN = 16
@@ -57,44 +61,43 @@ def find() -> str:
 
 
 class Service:
-    """A criu that waits for its request; ``pid`` is its own, of our child, ``end`` lets go of it.
+    """A criu that waits for its request once it has ``begun``; ``pid`` is its own, of our child, ``end`` lets
+    go of it at any time.
 
     ``stdio`` are its 0, 1 and 2, and those of what it restores; ``more`` become its descriptors from 4
-    upward.  With ``session`` it stays in our process group: it needs our terminal.
+    upward.  With ``session`` it stays in our process group: it needs our terminal.  ``prepare`` is done
+    before, and has ``keep`` open.
     """
 
-    __slots__ = ("_control", "_pidfd", "pid")
+    __slots__ = ("_control", "_pidfd", "_told", "pid")
 
     def __init__(
-        self, program: str, stdio: Sequence[int], more: Sequence[int] = (), *, session: bool = False
+        self,
+        program: str,
+        stdio: Sequence[int],
+        more: Sequence[int] = (),
+        *,
+        session: bool = False,
+        prepare: Prepare = becoming.nothing,
+        keep: Sequence[int] = (),
     ) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self._control: _socket.socket | None = ours
-        wanted_fds = [*stdio, theirs.fileno(), *more]
-        high: list[int] = []
+        fds = (*stdio, theirs.fileno(), *more)
+        child = becoming.Becoming(program, fds, prepare, session=session)
         try:
-            # above all places: else one dup2 could close what the next one needs
-            for fd in wanted_fds:
-                high.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(wanted_fds)))  # noqa: PERF401 - else lost
-            self.pid = os.posix_spawn(
-                program,
-                ["criu", "swrk", str(_CONTROL)],
-                os.environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(high)],
-                setsigmask=(),
-                setsigdef=ALL_SIGNALS,
-                setpgroup=os.getpgrp() if session else 0,
-            )
+            self.pid, self._told = begin(child.become, (*fds, *keep))
         except OSError as error:
             ours.close()
-            raise HostError(
-                f"execute {program}: {words_of(error.errno or 0)}", errno=error.errno or 0, path=program
-            ) from error
+            words = words_of(error.errno or 0)
+            raise HostError(f"fork for {program}: {words}", errno=error.errno or 0, path=program) from error
         finally:
             theirs.close()
-            for fd in high:
-                os.close(fd)
+        self._control: _socket.socket | None = ours
         self._pidfd = os.pidfd_open(self.pid)
+
+    def begun(self) -> Task[tuple[Any, list[int]]]:
+        """What was prepared, and the descriptors that came with it, when it is criu; raises HostError."""
+        return (yield from becoming.hear(self._told))
 
     def ask(self, request: bytes, notified: Notified) -> Task[Message]:
         """Sends a request and gives the answer, whether it is a success or not; an empty one where criu has
@@ -139,13 +142,16 @@ class Service:
             self._control = None
         if self._pidfd < 0:
             return
+        self._told.close()
         ended: tuple[int, ...] = ()
         try:
             if not at_once:
                 ended = yield Wait(reads=(self._pidfd,), until=time.monotonic() + _PATIENCE)
             if not ended:
                 os.kill(self.pid, _SIGKILL)
-                yield Wait(reads=(self._pidfd,), until=time.monotonic() + _PATIENCE)
+                with contextlib.suppress(ProcessLookupError):  # it is in ours
+                    os.killpg(self.pid, _SIGKILL)
+                yield Wait(reads=(self._pidfd,), until=time.monotonic() + _SHORT)
         finally:
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
             os.close(self._pidfd)

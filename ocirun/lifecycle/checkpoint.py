@@ -230,6 +230,7 @@ def _converse(entries: Journal, wanted: requests.Dump, fields: list[Field], prog
         os.close(null)
     kind = requests.PRE_DUMP if wanted.pre_dump else requests.DUMP
     try:
+        yield from criu.begun()
         answer = yield from criu.ask(requests.request(kind, fields), _go_on)
         failure.judge("checkpoint", f"{wanted.work}/{LOG}", answer)
         yield from criu.end()

@@ -14,11 +14,12 @@ import os
 
 from ocirun import config as reading
 from ocirun import full, journal, paths
-from ocirun.criu import failure, mounts, requests, service
+from ocirun.criu import becoming, failure, mounts, requests, service
 from ocirun.errors import ConfigError, Fault, HostError, words_of
 from ocirun.executor.run import Execution, Observer, execute
 from ocirun.files import read_file, read_regular, write_file
 from ocirun.jsontext import loads
+from ocirun.lifecycle import loopback
 from ocirun.lifecycle.accompany import accompany
 from ocirun.lifecycle.caller import check_terminal
 from ocirun.lifecycle.checkpoint import check_root
@@ -40,7 +41,6 @@ from ocirun.lifecycle.frozen import freeze
 from ocirun.lifecycle.hooks import run_hooks, state_for
 from ocirun.lifecycle.images import DESCRIPTORS
 from ocirun.lifecycle.pidfile import write_pid_file
-from ocirun.lifecycle.privately import bind, in_network_of, in_own_mounts, set_loopback_up
 from ocirun.lifecycle.record import Recorder, head
 from ocirun.lifecycle.resolve import make_places, resolver
 from ocirun.lifecycle.undo import despite
@@ -54,6 +54,7 @@ _MOST = 1 << 16
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeGuard
 
     from ocirun.cgroup.restoring import Before
@@ -220,7 +221,7 @@ class _Restoration:
             writer.write(told)
             recorder = Recorder(writer, planned, self._document, self._options.warn)
             yield from self._open_root(planned)
-            self._start(str(told["rootfs"]), os.path.realpath(lock.path))
+            yield from self._start(str(told["rootfs"]), os.path.realpath(lock.path))
             performers = self._performers(writer, systemd, lock.path)
             yield from execute(compile_plan(first), performers, recorder, self._execution)
             self._enter(journal.read(lock.path).home)
@@ -230,7 +231,7 @@ class _Restoration:
                     self._execution.pid, self._execution.pidfd = pid, _open_process(pid)
                     recorder.born(pid)
                 if name == "setup-namespaces":
-                    self._set_loopback_up()
+                    yield from self._set_loopback_up()
                     yield from self._run_hooks(told, writer)
                 elif name == "orphan-pts-master":
                     yield from self._take_console(fds)
@@ -276,35 +277,35 @@ class _Restoration:
         finally:
             execution.close()
 
-    def _start(self, rootfs: str, place: str) -> None:
+    def _start(self, rootfs: str, place: str) -> Task[None]:
         """Starts criu, which waits, with the root file system mounted where it can restore."""
+        wanted = self._wanted
         for path, name in requests.external_paths(self._config):
             self._namespaces.append((name, _open_namespace(path)))
         _remove(self._work, LOG)  # that of an earlier one would say why this one failed
         stdio = self._options.stdio or (0, 1, 2)
         more = [fd for _, fd in self._namespaces]
 
-        def start_inside() -> service.Service:
+        def prepare() -> tuple[object, Sequence[int]]:
+            becoming.leave_mounts()
             if self._trees is None:
-                bind(rootfs, place)
+                becoming.bind(rootfs, place)
             else:
                 self._trees.attach(place)
             make_places(place, self._config, self._options.bundle)
-            self._mounts = mounts.of_restore(self._config, self._options.bundle, resolver(place))
-            self._reopen()
-            return service.Service(self._program, stdio, more, session=self._wanted.shell_job)
+            found = mounts.of_restore(self._config, self._options.bundle, resolver(place))
+            # criu mounts below directories of its own mounts, and can do so nowhere else
+            return found, [service.directory(path, make=False) for path in (wanted.images, wanted.work)]
 
-        self._criu = in_own_mounts(start_inside)
+        keep = () if self._trees is None else self._trees.descriptors
+        self._criu = service.Service(
+            self._program, stdio, more, session=wanted.shell_job, prepare=prepare, keep=keep
+        )
         self._execution.stage = self._criu.pid  # systemd puts it into the scope
-
-    def _reopen(self) -> None:
-        """The directories in the mounts of criu: it mounts below its own, and can do so nowhere else."""
+        self._mounts, fds = yield from self._criu.begun()
         os.close(self._images)
-        self._images = -1
-        self._images = service.directory(self._wanted.images, make=False)
         os.close(self._work)
-        self._work = -1
-        self._work = service.directory(self._wanted.work, make=False)
+        self._images, self._work = fds
 
     def _enter(self, cgroup: str) -> None:
         """Puts criu into the cgroup of the container."""
@@ -338,11 +339,11 @@ class _Restoration:
         failure.judge("restore", f"{self._wanted.work}/{LOG}", answer)
         yield from self._criu.end()
 
-    def _set_loopback_up(self) -> None:
+    def _set_loopback_up(self) -> Task[None]:
         """As at create: criu leaves a new network empty, and who listens there could not be restored."""
         listed = self._config.get("linux", {}).get("namespaces", ())
         if any(one["type"] == "network" and not one.get("path") for one in listed):
-            in_network_of(self._execution.pid, set_loopback_up)
+            yield from loopback.set_up(self._execution.pid)
 
     def _run_hooks(self, told: dict[str, object], writer: journal.Writer) -> Task[None]:
         state = state_for(told, "created", self._execution.pid)

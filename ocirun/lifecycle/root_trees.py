@@ -51,6 +51,11 @@ class RootTrees:
     def __bool__(self) -> bool:
         return bool(self._kept)
 
+    @property
+    def descriptors(self) -> list[int]:
+        """Those that hold them."""
+        return [tree for tree, _ in self._kept]
+
     def attach(self, place: str) -> None:
         """Attaches all at and below the directory ``place``, in the mounts that we are in.
 

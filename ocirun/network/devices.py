@@ -16,21 +16,17 @@ import errno
 import os
 import time
 
+from ocirun.child import begin, hear
 from ocirun.errors import HostError, words_of
-from ocirun.files import close_all_but
 from ocirun.jsontext import dumps, loads
 from ocirun.network.moving import Device, RefusedError, move, move_back
-from ocirun.waiting import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from collections.abc import Callable, Sequence
     from typing import Any
 
     from ocirun.waiting import Task
-else:
-    import _signal
 
 #: Seconds for all devices: the kernel may be busy with other people's.
 _PATIENCE = 60.0
@@ -111,27 +107,17 @@ def move_in(network: int, names: Sequence[str], created: Callable[[], bool]) -> 
 
 
 class _Child:
-    """A child of ours that does ``work`` with one end of a stream, and has nothing else of ours open but
-    ``network``: no lock and no socket of the helper may outlive us in it."""
+    """A child of ours that does ``work`` with one end of a stream, and holds ``network``."""
 
     __slots__ = ("_ours", "_pid")
 
     def __init__(self, work: Callable[[_socket.socket], None], network: int) -> None:
-        self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self._pid = os.fork()  # noqa: TID251 - it enters a network namespace alone; what runs there is the helper
-        if not self._pid:
-            try:
-                close_all_but({theirs.fileno(), network})
-                _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())  # those of our terminal
-                work(theirs)
-            finally:
-                os._exit(0)
-        theirs.close()
+        self._pid, self._ours = begin(work, (network,))
 
     def hear(self) -> Task[dict[str, Any]]:
         """What it says of its work; raises HostError where it does not in time, and lets go of it."""
         try:
-            said = yield from self._hear()
+            said = yield from hear(self._ours, time.monotonic() + _PATIENCE)
         except BaseException:
             self.close()
             raise
@@ -141,16 +127,6 @@ class _Child:
             raise HostError(words, pointer=_HERE)
         told: Any = loads(said)
         return told  # type: ignore[no-any-return]
-
-    def _hear(self) -> Task[bytes]:
-        said = b""
-        until = time.monotonic() + _PATIENCE
-        while (yield Wait(reads=(self._ours.fileno(),), until=until)):
-            piece = self._ours.recv(1 << 16)
-            if not piece:
-                break
-            said += piece
-        return said
 
     def dismiss(self) -> None:
         """Has it end with its work done, and waits for it."""

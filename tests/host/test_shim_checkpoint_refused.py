@@ -17,6 +17,7 @@ from ocirun_shim.ttrpc import codes
 from conformance.ttrpc import CallError
 from ocirun.criu.messages import Message
 from tests.host import checkpoints, observe, serving
+from tests.host.hanging import hanging
 from tests.host.hearing import Hearing
 
 if TYPE_CHECKING:
@@ -342,6 +343,34 @@ def test_a_restore_that_hangs_is_ended_from_outside(
     assert not task.state_directory.exists()
     with pytest.raises((CallError, ConnectionError)):  # the shim has ended as well
         client.receive(stream, pb.StartResponse)
+
+
+@pytest.mark.parametrize("killable", [True, False])
+def test_a_restore_that_waits_for_a_server_holds_nobody_up(
+    served: Serving, scratch: Path, taken: Path, put: Callable[[str], None], killable: bool
+) -> None:
+    """Who waits there is the child that is to become criu, whether a signal can end it or not."""
+    begun = scratch / "begun"
+    put(f"touch {begun}; exit 1")
+    one = served.running("pod")
+    other = served.task("pod").shim()
+    with hanging(scratch / "hanging") as mount:
+        other.bundle.bind(mount.point / "inside", "/etc").write()
+        other.create(checkpoint=str(taken))
+        stream = other.client.send(serving.TASK, "Start", pb.StartRequest(id=other.id))
+        if killable:
+            assert mount.asks(serving.PATIENCE)
+        else:
+            mount.read(serving.PATIENCE)
+        assert one.running
+        assert other.state().status == Status.CREATED
+        served.deleted_in_time(other)
+        with pytest.raises(CallError):
+            other.client.receive(stream, pb.StartResponse)
+        assert not other.state_directory.exists()
+        assert one.running
+    assert not begun.exists()
+    assert one.end() == 137
 
 
 def test_the_mounts_that_make_the_root_are_there_for_criu_and_for_nobody_else(
