@@ -95,7 +95,7 @@ def test_odd_documents_end_well(trial: Trial) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", PARTS)
 def test_every_member_of_every_golden_bundle_may_be_wrong(trial: Trial, part: str) -> None:
     for name, source in generated.mutants(*PARTS[part]):
