@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,21 @@ def streams(served: Serving, fds: dict[str, int], *names: str) -> dict[str, str]
     paths = {name: served.fifo() for name in names}
     fds.update({name: os.open(path, os.O_RDWR | os.O_NONBLOCK) for name, path in paths.items()})
     return paths
+
+
+def full(fifo: str) -> bool:
+    """Whether no page of a FIFO is free: few bytes fill it, as each splice leaves a page of its own."""
+    writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        return not select.select([], [writer], [], 0)[1]
+    finally:
+        os.close(writer)
+
+
+def stuck(task: Task, stdout: str) -> bool:
+    """Whether the shim has output that goes nowhere: the FIFO is full, and so is the pipe of the program, and
+    that is more than still fits into the last page."""
+    return full(stdout) and full(f"/proc/{task.state().pid}/fd/1")
 
 
 def read(fd: int, text: bytes) -> None:

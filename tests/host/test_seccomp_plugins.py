@@ -158,8 +158,9 @@ def test_the_agent_has_nothing_of_the_callers_open(ocirun: Runtime, bundle: Bund
     ident = new_id()
     container = ocirun.create(bundle, ident=ident)
     (agent,) = agents(made)
-    targets = sorted(os.readlink(entry) for entry in Path(f"/proc/{agent}/fd").iterdir())
-    assert targets == sorted(["/dev/null"] * 3 + ["anon_inode:seccomp notify"])
+    wanted = sorted(["/dev/null"] * 3 + ["anon_inode:seccomp notify"])
+    # it closes the pipe when it has said by it that it is ready
+    observe.eventually(lambda: sorted(observe.descriptors(agent).values()) == wanted, "it has these open")
     assert os.getsid(agent) == os.getpgid(agent)
     assert os.getsid(agent) not in {os.getsid(0), os.getsid(container.pid)}
     assert observe.status(agent)["Name"] == "ocirun-plugins"
@@ -207,7 +208,8 @@ def test_a_plugin_that_kills_its_agent_as_it_starts_fails_create(
 
 
 def test_a_plugin_may_fork_a_helper_as_it_starts(ocirun: Runtime, bundle: Bundle, directory: Path) -> None:
-    made = Made(directory, "one", START="(fork() ? 0 : (prctl(PR_SET_PDEATHSIG, 9), pause(), 0))")
+    helper = "prctl(PR_SET_PDEATHSIG, 9), getppid() == agent && pause(), _exit(0)"
+    made = Made(directory, "one", START=f"({{ int agent = getpid(); fork() ? 0 : ({helper}, 0); }})")
     container = ocirun.create(asking(with_caller(bundle.sleeping()), made.path))
     assert len(agents(made)) == 2
     container.delete("--force").ok()
@@ -229,7 +231,7 @@ def test_a_plugin_that_does_not_come_to_an_end_of_its_start_fails_create(
 ) -> None:
     made = Made(directory, "one", START="(sleep(1000), 0)")
     ocirun.attempt(asking(bundle, made.path)).refused("their agent has ended")
-    assert agents(made) == []
+    observe.eventually(lambda: not agents(made), "no agent is left")
 
 
 def test_what_is_no_plugin_fails_create(ocirun: Runtime, bundle: Bundle, directory: Path) -> None:

@@ -44,7 +44,7 @@ def refused(running: Task, served: Serving) -> Iterator[Task]:
     yield other
     assert other.refused("State", pb.StateRequest(id=other.id))[0] == codes.NOT_FOUND
     assert not other.state_directory.exists()
-    assert not [one for one in observe.mounts(serving.worker(running)) if other.id in one.point]
+    assert not [one for one in serving.of_worker(running, observe.mounts) if other.id in one.point]
     serving.no_more_descriptors(running, before)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
 import time
 
@@ -14,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from ocirun_shim.messages import task_pb2 as pb
 
 from tests.host import observe, serving, shims
-from tests.host.rests import left_to, made, read, rested, streams, zombies_of
+from tests.host.rests import left_to, made, read, rested, streams, stuck, zombies_of
 from tests.host.serving import TASK, Serving
 
 
@@ -134,7 +133,7 @@ def test_output_that_nobody_takes_keeps_it_awake(served: Serving, fds: dict[str,
     paths = streams(served, fds, "stdout")
     task = made(served, "sh", "-c", "yes | head -c 300000; sleep 1000").run(**paths)
     keeper = shims.the_shim(task.id)
-    observe.eventually(lambda: not select.select([], [fds["stdout"]], [], 0)[1], "the FIFO is full")
+    observe.eventually(lambda: stuck(task, paths["stdout"]), "the FIFO is full")
     time.sleep(2.5)
     assert shims.workers(keeper) != []
     assert task.running

@@ -38,6 +38,10 @@ class Runner:
             assert time.monotonic() < end, "it did not happen in time"
             self.run(0.005)
 
+    def until_blocked(self, stdio: Stdio) -> None:
+        """Runs the loop until the streams of a process that has its own hold something that nobody takes."""
+        self.until(lambda: not stdio.rests)
+
     def run(self, seconds: float) -> None:
         """Runs the loop for so long."""
         timer = self.loop.call_at(self.loop.now() + seconds, self.loop.stop)

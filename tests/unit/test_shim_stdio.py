@@ -59,7 +59,7 @@ def test_a_client_that_never_reads_blocks_the_container_and_nobody_else(
     size = 1 << 20
     with python(stdio, EXIT_AFTER_WRITING, str(size)) as process:
         # Python holds one chunk besides; what is in the pipe and in the FIFO fills both.
-        runner.run(0.5)
+        runner.until_blocked(stdio)
         assert process.poll() is None
         wakeups.clear()
         runner.run(0.5)
@@ -260,7 +260,7 @@ def test_one_chatty_container_leaves_time_for_another(
     with spawn(chatty, "sh", "-c", "exec cat /dev/zero") as flood:
         runner.until(lambda: len(out.data) > 1 << 20)
         with spawn(other, "echo", "me too"):
-            runner.until(lambda: other.drained, patience=5)
+            runner.until(lambda: other.drained)
         flood.kill()
     assert quiet.all() == b"me too\n"
     runner.until(lambda: chatty.drained)
