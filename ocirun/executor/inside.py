@@ -29,7 +29,7 @@ else:
     import _signal
 
 NOTHING = ("", "")
-_PATIENCE, _SHORT = 3.0, 0.2
+_PATIENCE, _SHORT = 10.0, 0.2
 #: PIPE_BUF: what is written in one piece is read in one (pipe(7)).
 _LONGEST = 4096
 _HEAD = 1 << 16

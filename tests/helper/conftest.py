@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ocirun.native import build
-from tests.helper.driver import Run, become_subreaper, encoded
+from tests.helper.driver import PATIENCE, Run, become_subreaper, encoded
 from tests.helper.plans import Place
 
 if TYPE_CHECKING:
@@ -74,12 +74,18 @@ def _remove_cgroup(cgroup: Path) -> None:
         return
     (cgroup / "cgroup.kill").write_text("1")
     for directory, _, _ in os.walk(cgroup, topdown=False):
-        for _ in range(100):
-            try:
-                Path(directory).rmdir()
-                break
-            except OSError:
-                time.sleep(0.02)
+        until = time.monotonic() + PATIENCE
+        while not _removed(directory):
+            assert time.monotonic() < until, f"somebody is left in {directory}"
+            time.sleep(0.02)
+
+
+def _removed(directory: str) -> bool:
+    try:
+        Path(directory).rmdir()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture

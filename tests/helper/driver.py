@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ocirun.plan.model import Step
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 
 _PR_SET_CHILD_SUBREAPER = 36
 

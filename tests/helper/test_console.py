@@ -32,7 +32,7 @@ def _until(master: int, word: bytes) -> bytes:
     """What comes out of the terminal up to ``word``."""
     said = b""
     while word not in said:
-        assert select.select([master], [], [], 20)[0], said
+        assert select.select([master], [], [], 30)[0], said
         said += os.read(master, 4096)
     return said
 

@@ -30,7 +30,7 @@ _RECV, _SEND = 0xC0502100, 0xC0182101
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _ANSWER = struct.Struct("=QqiI")
 _CONTINUE = 1
-_PATIENCE = 20
+_PATIENCE = 30
 
 
 class Agent:

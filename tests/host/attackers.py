@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.host.runtimes import Runtime
 
 #: What a race may take, and how often it has to come to an end one way and the other before.
-SECONDS = 25.0
+SECONDS = 60.0
 ENOUGH = 4
 
 

@@ -37,7 +37,7 @@ class Hanging:
         """Mounts it and answers INIT, without which nothing else is ever asked."""
         data = f"fd={self.fd},rootmode=40000,user_id=0,group_id=0"
         kernel.mount("hanging", self.point, "fuse", data=data)
-        self.read(5)
+        self.read(30)
         answer = _INIT_OUT.pack(7, 31, 65536, 0, 16, 12, 65536, 1, 1, 0, 0)
         os.write(self.fd, _OUT.pack(_OUT.size + len(answer), 0, self._unique) + answer)
 

@@ -26,8 +26,9 @@ ANY_ID = re.compile(r"o[eh]\d+-")
 #: Caches below --root that belong to no container: ours of filters, and crun's, of those and of the directory
 #: that it binds over masked ones.
 CACHES = frozenset({".empty-directory", ".cache", ".seccomp"})
-#: An exit is not instantaneous: what is gone after this many seconds was not left behind.
-GRACE = 10.0
+#: An exit is not instantaneous: what is gone after this many seconds was not left behind; and what stays that
+#: is known to stay is not waited for so long.
+GRACE, SHORT_GRACE = 10.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,11 @@ def take(scratch: Path, cgroup_mount: Path) -> Traces:
     )
 
 
-def settled(before: Traces, scratch: Path, cgroup_mount: Path) -> dict[str, list[str]]:
+def settled(before: Traces, scratch: Path, cgroup_mount: Path, grace: float = GRACE) -> dict[str, list[str]]:
     """What remains beyond ``before`` once the grace is over; empty as soon as nothing does."""
     found = take(scratch, cgroup_mount).beyond(before)
     with contextlib.suppress(TimeoutError):
-        observe.eventually(lambda: not take(scratch, cgroup_mount).beyond(before), "nothing remains", GRACE)
+        observe.eventually(lambda: not take(scratch, cgroup_mount).beyond(before), "nothing remains", grace)
         return {}
     return take(scratch, cgroup_mount).beyond(before) or found
 
@@ -81,7 +82,7 @@ def remove(before: Traces, scratch: Path, cgroup_mount: Path) -> None:
             os.kill(int(process.split()[0]), signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         observe.eventually(
-            lambda: not take(scratch, cgroup_mount).processes - before.processes, "all are dead", 5
+            lambda: not take(scratch, cgroup_mount).processes - before.processes, "all are dead"
         )
     for mount in reversed(observe.mounts()):
         if str(scratch) in mount.point:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -172,6 +173,16 @@ def descendants(pid: int) -> set[int]:
         below = children.get(waiting.pop(), [])
         found.update(below)
         waiting.extend(below)
+    return found
+
+
+def executing(pid: int, *command: str) -> list[int]:
+    """The processes below ``pid`` that execute this command; others come and go meanwhile."""
+    found: list[int] = []
+    for below in sorted(descendants(pid)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if words(below, "cmdline") == [*command]:
+                found.append(below)
     return found
 
 

@@ -43,8 +43,8 @@ STATUSES: dict[str, tuple[str, ...]] = {
     "stopped": ("run", "kill"),
     "paused": ("run", "pause"),
 }
-#: Seconds within which a command ends that nobody holds up, and within which one ends that was held.
-PATIENCE = 15.0
+#: Seconds within which a command ends that nobody holds up, or that is let go again and again.
+PATIENCE = 60.0
 #: How many scenes go on at the same time.
 ABREAST = 4
 #: The exit status of what SIGKILL ended.
@@ -67,7 +67,7 @@ class Launched:
             *(words.get(word, word) for word in COMMANDS[name]),
         )
 
-    def ends(self, patience: float = PATIENCE) -> bool:
+    def ends(self, patience: float) -> bool:
         """Whether it ends in time."""
         until = time.monotonic() + patience
         while self.process.poll() is None and time.monotonic() < until:
@@ -115,14 +115,15 @@ class Scene:
     def finish(self, launched: Iterable[Launched]) -> None:
         """Waits for the commands and notes what is wrong with their ends.
 
-        An exec or a start whose process was frozen waits for the thaw: those are let go by a resume.
+        An exec or a start whose process was frozen waits for the thaw: those are let go by a resume, and once
+        more where the pause came after it.
         """
         waiting = list(launched)
-        held = [one for one in waiting if not one.ends(2.0)]
-        if held:
+        until = time.monotonic() + PATIENCE
+        while not all(one.ends(2.0) for one in waiting) and time.monotonic() < until:
             self.runtime.call("resume", self.ident)
-        for one in held:
-            if not one.ends():
+        for one in waiting:
+            if one.process.poll() is None:
                 one.process.kill()
                 one.process.wait()
                 self.note(f"{one.name} did not end: {one.result.stderr}")

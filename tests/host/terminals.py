@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.host.runtimes import Runtime
 
 PATIENCE = 30.0
+#: A script that waits for a key to interrupt it: the shell looks for the signal after each sleep.
+CAUGHT = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.05; done"
 
 
 class ConsoleSocket:

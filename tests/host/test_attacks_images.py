@@ -16,7 +16,7 @@ from tests.host.test_attacks import DEVICES, outside, replace
 
 if TYPE_CHECKING:
     from tests.host.bundles import Bundle
-    from tests.host.runtimes import Runtime
+    from tests.host.runtimes import Result, Runtime
 
 __all__ = ["outside"]
 
@@ -95,6 +95,14 @@ def test_a_dev_that_is_a_link_is_refused_and_what_it_leads_to_left_alone(
     assert os.readlink(bundle.rootfs / "etc/ptmx") == "passwd"
 
 
+def _created_and_deleted(runtime: Runtime, bundle: Bundle, console: terminals.ConsoleSocket) -> Result:
+    """What create said of a container that is gone, in whatever state that left it."""
+    words, ident = ("--console-socket", str(console.path), "--bundle", str(bundle.write().path)), new_id()
+    result = runtime.call("create", *words, ident)
+    runtime.call("delete", "--force", ident)
+    return result
+
+
 @pytest.mark.parametrize("target", ["file", "directory", "missing"])
 def test_a_console_that_is_a_link_leads_nowhere(
     runtime: Runtime, bundle: Bundle, scratch: Path, outside: Path, target: str
@@ -103,10 +111,7 @@ def test_a_console_that_is_a_link_leads_nowhere(
     (_own_dev(bundle).rootfs / "dev/console").symlink_to(outside / target)
     bundle.put(True, "process", "terminal").sleeping()
     with terminals.ConsoleSocket(scratch / "console") as console:
-        result = runtime.call(
-            "create", "--console-socket", str(console.path), "--bundle", str(bundle.write().path), "c"
-        )
-        runtime.call("delete", "--force", "c")
+        result = _created_and_deleted(runtime, bundle, console)
     assert runtime.name != "ocirun" or (result.code, "ELOOP" in result.stderr) == (1, True)
     missing = outside / "missing"
     made = missing.exists()
@@ -129,10 +134,7 @@ def test_a_terminal_that_is_none(
         else:
             path.mkdir()
     with terminals.ConsoleSocket(scratch / "console") as console:
-        result = runtime.call(
-            "create", "--console-socket", str(console.path), "--bundle", str(bundle.write().path), "c"
-        )
-        runtime.call("delete", "--force", "c")
+        result = _created_and_deleted(runtime, bundle, console)
     assert runtime.name != "ocirun" or (result.code, "check of devpts" in result.stderr) == (1, True)
 
 
@@ -291,7 +293,7 @@ def test_a_file_that_is_none_is_refused_at_once(
         ("update", "--resources", str(path), container.id),
         ("validate", "--bundle", str(strange)),
     ):
-        result = ocirun.call(*words, timeout=10)
+        result = ocirun.call(*words)
         assert result.code in (1, 255), words
         assert str(path) in result.stdout + result.stderr
         assert "internal error" not in result.stderr

@@ -301,10 +301,10 @@ def test_a_process_is_executed_in_what_its_user_owns(runtime: Runtime, bundle: B
 def test_with_it_a_user_parts_his_cgroup_and_lifts_no_limit(runtime: Runtime, bundle: Bundle) -> None:
     script = (
         "cd /sys/fs/cgroup && mkdir mine && echo $$ >mine/cgroup.procs && cat /proc/self/cgroup; "
-        "for file in cgroup.max.depth cgroup.freeze; do echo 7 2>&1 >$file; done; exec sleep 1000"
+        "for file in cgroup.max.depth cgroup.freeze; do echo 7 2>&1 >$file; done; echo tried; exec sleep 1000"
     )
     container = runtime.running(_writable(bundle.mapped(100000, 65536)).sh(script))
-    observe.eventually(lambda: container.output.count("\n") >= 1, "it has moved")
+    observe.eventually(lambda: "tried" in container.output, "it has moved and tried")
     assert "0::/mine" in container.output
     where = execs.cgroup_file(container, "cgroup.procs").parent.parent
     assert (where / "cgroup.max.depth").read_text() == "max\n"

@@ -13,6 +13,7 @@ import pytest
 
 from tests.host import observe
 from tests.host.limits import file, limited, need, settable, update
+from tests.host.runtimes import new_id
 
 if TYPE_CHECKING:
     from tests.host.bundles import Bundle, Json
@@ -71,8 +72,8 @@ def bfq(request: pytest.FixtureRequest, view: View) -> bool:
     wanted = request.param == "with"
     if wanted and IN_A_MACHINE_OF_OURS:
         subprocess.run(("modprobe", "-q", "bfq"), check=False)
-    probe = view.cgroup2 / "probe-of-io"
-    probe.mkdir(exist_ok=True)
+    probe = view.cgroup2 / new_id()
+    probe.mkdir()
     there = {path.name for path in probe.glob("io.*weight")}
     probe.rmdir()
     if not there or (wanted and "io.bfq.weight" not in there):

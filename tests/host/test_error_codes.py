@@ -170,7 +170,7 @@ def test_a_signal_while_a_hook_runs(ocirun: Runtime, bundle: Bundle, scratch: Pa
     process, _ = ocirun.popen(*words)
     observe.eventually((scratch / "runs").exists, "the hook runs")
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(20) == 128 + signal.SIGTERM
+    assert process.wait(30) == 128 + signal.SIGTERM
     assert json.loads(log.read_text().splitlines()[-1])["code"] == "interrupted"
 
 

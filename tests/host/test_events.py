@@ -56,14 +56,21 @@ def test_the_numbers_are_those_of_the_files(ocirun: Runtime, bundle: Bundle) -> 
     container = ocirun.running(bundle)
     observe.eventually(lambda: counted(container, "cpu.stat", "nr_throttled") > 1, "it is throttled")
     ocirun.call("pause", container.id).ok()  # from now on nothing changes
-    (event,) = _events(ocirun.call("events", "--stats", container.id).ok().stdout)
-    data = event["data"]
-    assert data["memory"]["usage"]["limit"] == 64 * MIB
-    assert data["memory"]["swap"]["limit"] == 80 * MIB
-    assert data["memory"]["usage"]["max"] == int(file(container, "memory.peak"))
-    assert data["pids"] == {"current": 1, "limit": 30}
-    assert data["cpu"]["throttling"]["throttledPeriods"] == counted(container, "cpu.stat", "nr_throttled")
-    assert data["cpu"]["usage"]["total"] == 1000 * counted(container, "cpu.stat", "usage_usec")
+
+    def counts() -> tuple[int, ...]:
+        cpu = (counted(container, "cpu.stat", name) for name in ("nr_throttled", "usage_usec"))
+        return int(file(container, "memory.peak")), *cpu
+
+    def told() -> bool:
+        (event,) = _events(ocirun.call("events", "--stats", container.id).ok().stdout)
+        data = event["data"]
+        assert data["memory"]["usage"]["limit"] == 64 * MIB
+        assert data["memory"]["swap"]["limit"] == 80 * MIB
+        assert data["pids"] == {"current": 1, "limit": 30}
+        cpu = data["cpu"]["throttling"]["throttledPeriods"], data["cpu"]["usage"]["total"] // 1000
+        return (data["memory"]["usage"]["max"], *cpu) == counts()
+
+    observe.eventually(told, "the kernel has counted all")
 
 
 def test_stalls_are_told_where_the_kernel_counts_them(runtime: Runtime, bundle: Bundle) -> None:
@@ -124,7 +131,7 @@ def test_events_tell_numbers_at_an_interval_and_end_with_the_container(
     process, result = runtime.popen("events", "--interval", "50ms", container.id)
     observe.eventually(lambda: result.stdout.count("\n") > 2 or process.poll() is not None, "three events")
     container.kill("KILL").ok()
-    assert process.wait(20) == 0
+    assert process.wait(30) == 0
     events = _events(result.stdout)
     assert len(events) > 2
     assert {event["type"] for event in events} == {"stats"}
@@ -140,13 +147,15 @@ def test_events_tell_who_was_killed_for_want_of_memory(runtime: Runtime, bundle:
     container.start()
     observe.eventually(lambda: result.stdout != "" or process.poll() is not None, "the kill is told")
     container.kill("KILL").ok()
-    assert process.wait(20) == 0
+    assert process.wait(30) == 0
     assert _events(result.stdout) == [{"type": "oom", "id": container.id}] * _told(result.stdout)
     assert _told(result.stdout) > 0
 
 
 def _waits(pid: int) -> bool:
-    return any("memory.events" in path or "inotify" in path for path in _opened(pid))
+    """Whether it has opened that, and sleeps: it has read what to count from."""
+    opened = any("memory.events" in path or "inotify" in path for path in _opened(pid))
+    return opened and observe.state_letter(pid) == "S"
 
 
 def _opened(pid: int) -> list[str]:
@@ -170,7 +179,7 @@ def test_one_kill_is_one_event(ocirun: Runtime, bundle: Bundle) -> None:
     process, result = ocirun.popen("events", "--interval", "1h", container.id)
     observe.eventually(lambda: _waits(process.pid), "it watches the events of memory")
     ocirun.call("start", container.id)
-    assert process.wait(20) == 0
+    assert process.wait(30) == 0
     assert _events(result.stdout) == [{"type": "oom", "id": container.id}]
 
 

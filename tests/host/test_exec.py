@@ -87,7 +87,7 @@ def test_a_slow_exec_delays_neither_kill_nor_delete(ocirun: Runtime, bundle: Bun
     observe.eventually(lambda: "ready" in result.stdout, "the program runs")
     container.kill().ok()
     container.wait()
-    assert process.wait(20) == 128 + signal.SIGKILL
+    assert process.wait(30) == 128 + signal.SIGKILL
     container.delete().ok()
 
 
@@ -134,7 +134,7 @@ def test_a_signal_to_the_command_reaches_the_program(runtime: Runtime, bundle: B
     process, result = runtime.popen("exec", container.id, "sh", "-c", script)
     observe.eventually(lambda: "ready" in result.stdout, "the program runs")
     process.terminate()
-    assert process.wait(20) == 9
+    assert process.wait(30) == 9
     assert "caught" in result.stdout
 
 

@@ -32,12 +32,17 @@ def test_a_process_inside_cannot_look_into_the_helper_nor_trace_it(ocirun: Runti
     """CVE-2016-9962: whoever gets hold of the helper has its descriptors, and the host's capabilities."""
     container = ocirun.running(_spy(bundle))
     observe.eventually(lambda: "ready" in container.output, "the spy runs")
-    for _ in range(ROUNDS):
+
+    def seen() -> set[str]:
         result = execute(container, "busybox.seen", "sh", "-c", "sleep 0.01; exit 7")
         assert result.code == 7, "whoever traced the program to its end"
-    seen = set(container.output.splitlines()) - {"ready"}
-    assert {"exe /bin/busybox.seen", "traced /bin/busybox.seen"} <= seen, "the spy sees what it may see"
-    assert {line for line in seen if "busybox" not in line} == set()
+        return set(container.output.splitlines()) - {"ready"}
+
+    for _ in range(ROUNDS):
+        seen()
+    all_it_may_see = {"exe /bin/busybox.seen", "traced /bin/busybox.seen"}
+    observe.eventually(lambda: all_it_may_see <= seen(), "the spy sees what it may see")
+    assert {line for line in seen() if "busybox" not in line} == set()
 
 
 def test_the_helper_cannot_be_made_the_interpreter_of_a_script(ocirun: Runtime, bundle: Bundle) -> None:
@@ -77,7 +82,7 @@ def test_a_passwd_that_never_answers_hangs_nobody(runtime: Runtime, bundle: Bund
     os.mkfifo(bundle.rootfs / "etc/passwd")
     process, result = runtime.popen("exec", "--user", "1000", container.id, "sh", "-c", "echo $HOME")
     try:
-        code = process.wait(5)
+        code = process.wait(30 if runtime.name == "ocirun" else 5)  # the peers are known to wait for ever
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

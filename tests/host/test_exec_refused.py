@@ -122,7 +122,7 @@ def test_a_paused_container(ocirun: Runtime, bundle: Bundle) -> None:
     observe.eventually(lambda: len(execs.members_of(container)) == 2, "it was born frozen")
     assert process.poll() is None
     freeze.write_text("0")
-    assert process.wait(20) == 0
+    assert process.wait(30) == 0
     assert waiting.stdout == "thawed\n"
 
 
@@ -232,18 +232,18 @@ def test_a_container_that_ends_meanwhile(ocirun: Runtime, bundle: Bundle) -> Non
 def test_init_that_is_ending_while_the_process_is_born(ocirun: Runtime, bundle: Bundle) -> None:
     """It kills who is in its pid namespace long before it is a zombie, if a parent outside does not reap."""
     container = ocirun.running(bundle.sleeping())
-    holder, _ = ocirun.popen("exec", container.id, "sleep", "1000")
-    observe.eventually(lambda: len(execs.members_of(container)) == 2, "another process is there")
+    holder, held = ocirun.popen("exec", container.id, "sh", "-c", "echo up; exec sleep 1000")
+    observe.eventually(lambda: held.stdout == "up\n", "another process is there")
     os.kill(holder.pid, signal.SIGSTOP)
     execs.cgroup_file(container, "cgroup.freeze").write_text("1")
     process, refused = ocirun.popen("exec", "--ignore-paused", container.id, "true")
     observe.eventually(lambda: len(execs.members_of(container)) == 3, "it was born frozen")
     os.kill(container.pid, signal.SIGKILL)
-    assert process.wait(20) == 255
+    assert process.wait(30) == 255
     assert "cannot exec in a stopped container" in refused.stderr
     assert observe.state_letter(container.pid) not in ("Z", "")
     os.kill(holder.pid, signal.SIGCONT)
-    assert holder.wait(20) == 137
+    assert holder.wait(30) == 137
 
 
 def test_init_that_moved_away_is_followed_into_its_cgroup(ocirun: Runtime, bundle: Bundle) -> None:

@@ -103,7 +103,7 @@ def test_in_the_foreground_typing_and_output_pass(runtime: Runtime, bundle: Bund
 
 def test_in_the_foreground_a_key_interrupts_the_program(runtime: Runtime, bundle: Bundle) -> None:
     container = runtime.running(bundle.sleeping())
-    keyboard = at_the_keyboard(container, "trap 'echo caught; exit 9' INT; echo ready; read line")
+    keyboard = at_the_keyboard(container, terminals.CAUGHT)
     terminals.read_until(keyboard.master, "ready")
     os.write(keyboard.master, b"\x03")
     code, said = keyboard.finish()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -160,10 +159,9 @@ ENDS = {
 @pytest.mark.parametrize("script", ENDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_error_says_how_it_ended(ocirun: Runtime, bundle: Bundle, kind: str, script: str) -> None:
-    add_hook(bundle.args("true"), kind, script, timeout=1)
-    before = time.monotonic()
+    late = "timeout" in ENDS[script]
+    add_hook(bundle.args("true"), kind, script, timeout=1 if late else 60)
     runs(ocirun, bundle, kind).refused(f"error running {kind} hook #0", ENDS[script])
-    assert time.monotonic() - before < 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,9 +186,7 @@ def test_a_large_state_that_nobody_reads_and_output_without_end(
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_runs_on_in_the_background_is_not_waited_for(ocirun: Runtime, bundle: Bundle, kind: str) -> None:
     add_hook(bundle.args("true"), kind, "sleep 600 & true")
-    before = time.monotonic()
     ocirun.run(bundle).ok()
-    assert time.monotonic() - before < 5
 
 
 def test_a_root_in_a_user_namespace_runs_them_too(ocirun: Runtime, bundle: Bundle, scratch: Path) -> None:

@@ -37,7 +37,7 @@ def disturb(
     process, result = runtime.popen(command, "--bundle", str(bundle.path), ident)
     time.sleep(delay)
     process.send_signal(signum)
-    return ident, process.wait(20), result
+    return ident, process.wait(30), result
 
 
 @pytest.mark.parametrize("signum", SIGNALS, ids=lambda signum: signum.name)

@@ -40,7 +40,7 @@ def _full(bundle: Bundle, *, terminal: bool) -> Bundle:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_remains_when_it_is_killed_before_any_step(

@@ -83,7 +83,7 @@ class Scene:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_remains(
     victim: str, ocirun: Runtime, bundle: Bundle, network: Network, tree: Tree, view: View, tmp_path: Path

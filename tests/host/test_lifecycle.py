@@ -279,7 +279,7 @@ def test_a_signal_to_run_in_the_foreground_reaches_the_program(runtime: Runtime,
     process, result = runtime.popen("run", "--bundle", str(bundle.path), new_id())
     observe.eventually(lambda: result.stdout == "ready\n", "the trap is set")
     process.terminate()
-    assert process.wait(10) == 44
+    assert process.wait(30) == 44
 
 
 # -- list ------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_standard_input_is_a_file_too(container: Container) -> None:
     assert process.stdin is not None
     with process.stdin as pipe:
         pipe.write(json.dumps([tmpfs("/mnt")]).encode())
-    assert process.wait(20) == 0, result.stderr
+    assert process.wait(30) == 0, result.stderr
     assert observe.mount_at(container.pid, "/mnt").kind == "tmpfs"
 
 

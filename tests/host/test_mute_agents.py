@@ -93,7 +93,7 @@ def test_a_forced_delete_gets_through_to_a_create_that_waits_for_the_agent(
     ident = new_id()
     creating, _ = runtime.popen("create", "--bundle", str(bundle.write().path), ident)
     try:
-        assert called(mute, 20)
+        assert called(mute, 30)
         runtime.call("delete", "--force", ident).ok()
         observe.eventually(lambda: creating.poll() is not None, "create has returned")
         assert not (runtime.root / ident).exists()
@@ -113,9 +113,9 @@ def test_a_forced_delete_gets_through_to_a_start_that_waits_for_the_agent(
         _, listener = take(connection)
     starting, result = ocirun.popen("start", container.id)
     try:
-        assert called(listener, 20), "init asks"
+        assert called(listener, 30), "init asks"
         container.delete("--force").ok()
-        assert starting.wait(20) == 1
+        assert starting.wait(30) == 1
         assert "init died before it executed the program" in result.stderr
     finally:
         os.close(listener)
@@ -130,7 +130,7 @@ def test_a_forced_delete_gets_through_to_a_hook_without_end(ocirun: Runtime, bun
     try:
         observe.eventually((bundle.path / "there").exists, "the hook runs")
         ocirun.call("delete", "--force", ident).ok()
-        assert creating.wait(20) == 1
+        assert creating.wait(30) == 1
         assert "/hooks/createRuntime/0" in result.stderr
     finally:
         creating.kill()
@@ -177,6 +177,11 @@ def _listening(place: Path) -> Generator[socket.socket]:
         listening.bind(str(place))
         listening.listen()
         yield listening
+
+
+def _executes(pid: int, *words: str) -> None:
+    """Waits until that is what a process executes, which has its words at the end of an execve."""
+    observe.eventually(lambda: observe.words(pid, "cmdline") == [*words], f"{pid} executes {words}")
 
 
 class Slow:
@@ -227,7 +232,7 @@ def test_a_program_that_is_slow_to_execute_is_not_the_agents_fault(
     slow = Slow(slow_program)
     made.start(container, slow)
     assert not slow.looks
-    assert observe.words(container.pid, "cmdline") == ["/bin/busybox-slow", "sleep", "1000"]
+    _executes(container.pid, "/bin/busybox-slow", "sleep", "1000")
 
 
 def test_a_program_that_is_slow_to_execute_in_a_running_container(
@@ -282,7 +287,7 @@ def test_a_hook_inside_may_take_its_time(
     add_hook(bundle, "startContainer", "sleep 1")
     container = made.create(bundle)
     made.start(container, Hurried(mute))
-    assert observe.words(container.pid, "cmdline") == ["sleep", "1000"]
+    _executes(container.pid, "sleep", "1000")
 
 
 def test_an_agent_with_no_room_for_one_more(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.host.bundles import Bundle
     from tests.host.runtimes import Runtime
 
-_PATIENCE = 20
+_PATIENCE = 30
 
 
 class Manager:

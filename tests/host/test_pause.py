@@ -127,7 +127,7 @@ def test_ps_names_every_process(ocirun: Runtime, bundle: Bundle) -> None:
     assert len(lines) == 2
     ocirun.call("ps", container.id, "-o", "comm").refused("no column PID")
     container.kill("KILL").ok()
-    process.wait(20)
+    process.wait(30)
 
 
 def test_ps_without_ps(ocirun: Runtime, bundle: Bundle) -> None:

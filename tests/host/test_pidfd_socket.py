@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def listen(path: Path) -> socket.socket:
     """A socket that waits for one who sends a descriptor."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.settimeout(20)
+    listener.settimeout(30)
     listener.bind(str(path))
     listener.listen()
     return listener

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.host import observe
+from tests.host.runtimes import new_id
 
 if TYPE_CHECKING:
     from tests.host.bundles import Bundle
@@ -46,9 +47,7 @@ def test_the_program_reads_standard_input(runtime: Runtime, bundle: Bundle) -> N
     given.write_text("asked")
     with given.open("rb") as stdin:
         path = str(bundle.args("cat").write().path)
-        result = runtime.call(
-            "run", "--bundle", path, f"{runtime.name}-{given.parent.name}", stdin=stdin
-        ).ok()
+        result = runtime.call("run", "--bundle", path, new_id(), stdin=stdin).ok()
     assert result.stdout == "asked"
 
 
@@ -167,8 +166,9 @@ def test_hangup_and_interrupt_are_not_ignored_either(ocirun: Runtime, bundle: Bu
 def test_the_session_keyring_is_a_new_one(runtime: Runtime, bundle: Bundle) -> None:
     # /proc/keys is masked by default, and shows the keys that the reader possesses
     bundle.put([], "linux", "maskedPaths")
-    keys = runtime.run(bundle.args("cat", "/proc/keys"), ident="oh-keyring").ok().stdout
-    assert re.search(r"keyring +(_ses\.)?oh-keyring:", keys)
+    ident = f"{new_id()}-keyring"
+    keys = runtime.run(bundle.args("cat", "/proc/keys"), ident=ident).ok().stdout
+    assert re.search(rf"keyring +(_ses\.)?{ident}:", keys)
 
 
 def test_the_process_is_out_of_reach_of_ptrace_by_the_container_before_start(

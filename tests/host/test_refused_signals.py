@@ -52,4 +52,4 @@ def test_one_that_cannot_be_passed_on_ends_nothing(runtime: Runtime, bundle: Bun
     if runtime.name == "ocirun":
         observe.eventually(lambda: "cannot send the signal 15" in result.stderr, "it is told")
     (bundle.rootfs / "go").touch()
-    assert process.wait(10) == 44
+    assert process.wait(30) == 44

@@ -23,6 +23,7 @@ from ocirun.planner.draft import DISABLED
 from ocirun.waiting import drive
 from tests.host import checkpoints
 from tests.host.inprocess import Made, making
+from tests.host.runtimes import new_id
 from tests.resctrl_tree import Tree
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def test_a_container_does_not_take_the_class_of_another_store(
     other = Store(str(scratch / "other"))
     bundle.put({"l3CacheSchema": "L3:0=f"}, "linux", "intelRdt").sleeping()
     container = made.create(bundle)
-    bundle.put({"l3CacheSchema": "L3:0=1"}, "linux", "intelRdt").put("/ocirun/other", "linux", "cgroupsPath")
+    bundle.put({"l3CacheSchema": "L3:0=1"}, "linux", "intelRdt").put(f"/{new_id()}", "linux", "cgroupsPath")
     with pytest.raises(DriverError, match="EEXIST"):
         drive(create(other, container.id, CreateOptions(str(bundle.write().path))))
     assert (other.ids(), tree.tasks(container.id)) == ([], [container.pid])
@@ -158,7 +159,7 @@ def test_one_that_loses_the_race_for_a_name_leaves_the_class_to_the_other(
     """Neither saw the class of the other when it looked."""
     other = Store(str(scratch / "other"))
     container = made.create(bundle.put({"l3CacheSchema": "L3:0=f"}, "linux", "intelRdt").sleeping())
-    bundle.put("/ocirun/other", "linux", "cgroupsPath")
+    bundle.put(f"/{new_id()}", "linux", "cgroupsPath")
     monkeypatch.setattr(resctrl, "is_there", _seen_by_nobody)
     with pytest.raises(DriverError, match="EEXIST"):
         drive(create(other, container.id, CreateOptions(str(bundle.write().path))))

@@ -257,12 +257,12 @@ def test_systemd_hears_of_an_update_that_fails(ocirun: Runtime, bundle: Bundle, 
 
 def _fail(unit: str) -> None:
     """Waits until systemd has ended the unit for its time was over."""
-    observe.eventually(lambda: systemctl("is-failed", unit) == "failed", "systemd ends it", 40)
+    observe.eventually(lambda: systemctl("is-failed", unit) == "failed", "systemd ends it", 90)
 
 
 #: An init of its pid namespace does not hear SIGTERM, so that it has to be killed in the end.
 SHORT: Json = {
-    "org.systemd.property.RuntimeMaxUSec": "uint64 8000000",
+    "org.systemd.property.RuntimeMaxUSec": "uint64 15000000",
     "org.systemd.property.TimeoutStopUSec": "uint64 300000",
 }
 

@@ -155,9 +155,7 @@ def test_a_foreground_terminal_passes_what_is_typed(runtime: Runtime, bundle: Bu
 
 
 def test_ctrl_c_in_a_foreground_terminal_interrupts_the_program(runtime: Runtime, bundle: Bundle) -> None:
-    keyboard = at_the_keyboard(
-        runtime, terminal(bundle).sh("trap 'echo caught; exit 9' INT; echo ready; read line")
-    )
+    keyboard = at_the_keyboard(runtime, terminal(bundle).sh(terminals.CAUGHT))
     terminals.read_until(keyboard.master, "ready")
     os.write(keyboard.master, b"\x03")
     code, said = keyboard.finish()
@@ -166,7 +164,9 @@ def test_ctrl_c_in_a_foreground_terminal_interrupts_the_program(runtime: Runtime
 
 
 def test_a_foreground_terminal_has_the_size_of_the_callers(runtime: Runtime, bundle: Bundle) -> None:
-    keyboard = at_the_keyboard(runtime, terminal(bundle).sh("sleep 0.2; stty size"), 33, 99)
+    """The peers set it a moment later."""
+    awaited = 'for n in $(seq 50); do [ "$(stty size)" = "33 99" ] && break; sleep 0.1; done; stty size'
+    keyboard = at_the_keyboard(runtime, terminal(bundle).sh(awaited), 33, 99)
     assert keyboard.finish()[1].strip() == "33 99"
 
 
@@ -186,7 +186,7 @@ def test_the_callers_terminal_is_as_before_afterwards(runtime: Runtime, bundle: 
     before = termios.tcgetattr(slave)
     command = runtime.command("run", "--bundle", str(terminal(bundle).sh("exit 0").write().path), new_id())
     subprocess.run(
-        command, stdin=slave, stdout=slave, stderr=slave, env=runtime.environment, timeout=20, check=True
+        command, stdin=slave, stdout=slave, stderr=slave, env=runtime.environment, timeout=30, check=True
     )
     after = termios.tcgetattr(slave)
     os.close(master)

@@ -171,8 +171,13 @@ def test_a_created_container_holds_nothing_of_the_host(ocirun: Runtime, bundle: 
     with_time(mapped(bundle)).namespaces(*DEFAULT_NAMESPACES, "user", "time")
     bundle.put({"net.ipv4.ip_forward": "1"}, "linux", "sysctl")
     container = ocirun.create(bundle.sleeping())
-    held = {target for fd, target in observe.descriptors(container.pid).items() if fd > 2}
-    assert {Path(target).name for target in held} == {"gate", "proof"}
+
+    def held() -> set[str]:
+        opened = observe.descriptors(container.pid).items()
+        return {Path(target).name for fd, target in opened if fd > 2}
+
+    # it lets go of the socket after it has told through it that it waits
+    observe.eventually(lambda: held() == {"gate", "proof"}, "it holds those two alone")
 
 
 def test_it_cannot_be_looked_at_from_inside_before_the_start(ocirun: Runtime, bundle: Bundle) -> None:
