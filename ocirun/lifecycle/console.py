@@ -86,6 +86,13 @@ def _denied(path: str, error: OSError) -> str:
     return why_denied(path, WRITE)  # connect(2) writes, in the eyes of unix(7)
 
 
+def fit(master: int) -> None:
+    """Gives a terminal the size of ours, if standard input is one."""
+    if os.isatty(0):
+        size = fcntl.ioctl(0, _TIOCGWINSZ, bytes(8))
+        fcntl.ioctl(master, _TIOCSWINSZ, size)
+
+
 class Proxy:
     """Passes bytes between our standard streams and the master of a container's terminal.
 
@@ -121,8 +128,7 @@ class Proxy:
     def resize(self) -> None:
         """Gives the container's terminal the size of ours (SIGWINCH)."""
         if self._saved:
-            size = fcntl.ioctl(0, _TIOCGWINSZ, bytes(8))
-            fcntl.ioctl(self.master, _TIOCSWINSZ, size)
+            fit(self.master)
 
     def wants(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The descriptors to read from and to write to now: nothing is read that could not be passed on."""

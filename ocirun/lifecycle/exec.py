@@ -58,8 +58,8 @@ class ProcessOptions:
     """
 
     __slots__ = (
-        "cgroup", "console_socket", "foreground", "ignore_paused", "pid_file", "pidfd_socket", "preserve_fds",
-        "stdio", "warn",
+        "cgroup", "console_socket", "fitting", "foreground", "ignore_paused", "pid_file", "pidfd_socket",
+        "preserve_fds", "stdio", "warn",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +80,8 @@ class ProcessOptions:
         self.pidfd_socket = pidfd_socket
         self.preserve_fds = preserve_fds
         self.foreground = foreground
+        #: Whether its terminal gets the size of ours, which a program may look at as soon as it runs.
+        self.fitting = False
         self.ignore_paused = ignore_paused
         self.cgroup = cgroup
         self.stdio = stdio
@@ -263,6 +265,7 @@ def exec_and_accompany(
     from ocirun.lifecycle.accompany import accompany
     from ocirun.lifecycle.console import Proxy
 
+    options.fitting = True
     made = yield from exec_in(target, process, options)
     proxy: Proxy | None = None
     try:
@@ -370,10 +373,17 @@ def _performers(target: Target, options: ProcessOptions, execution: Execution) -
 
     return {
         "open_init": open_init,
-        "send_console": console_performer(options.console_socket),
+        "send_console": _fit_console if options.fitting else console_performer(options.console_socket),
         "send_listener": listener,
         "enter_resctrl": _into_class(execution),
     }
+
+
+def _fit_console(step: Step, slots: dict[str, int]) -> Task[None]:
+    yield from ()
+    from ocirun.lifecycle.console import fit
+
+    fit(slots[str(step.args[0])])
 
 
 def _into_class(execution: Execution) -> Performer:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 #: A test that hangs is a test that fails; one that only waits for its turn of a busy machine is none.
-SECONDS = 300
+SECONDS, SLOW_SECONDS = 300, 900
 SKIPPED = pytest.StashKey[bool]()
 #: Not /tmp, which is nodev on many machines.
 BASE = "/var/tmp"  # noqa: S108 - a new directory of mkdtemp
@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE not in item.path.parents:
             continue
         if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(SECONDS))
+            slow = item.get_closest_marker("slow")
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS if slow else SECONDS))
         if os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="host tests need root"))
         name, runtime = _name_and_runtime(item)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,6 @@ from tests.host.terminals import ConsoleSocket, Keyboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.host.bundles import Bundle
     from tests.host.runtimes import Container, Runtime
@@ -118,6 +119,30 @@ def test_in_the_foreground_a_change_of_size_passes(runtime: Runtime, bundle: Bun
     terminals.read_until(keyboard.master, "ready")
     terminals.set_size(keyboard.master, 44, 111)
     assert "44 111" in keyboard.finish()[1]
+
+
+#: The command, which is slow to take care of the terminal of a program that runs.
+LATE = """
+import sys, time
+from ocirun.cli.main import main
+from ocirun.lifecycle.console import Proxy
+taken = Proxy.__init__
+def late(self, master):
+    time.sleep(1)
+    taken(self, master)
+Proxy.__init__ = late
+del sys.argv[1]
+main()
+"""
+
+
+def test_in_the_foreground_the_size_is_there_before_the_program(ocirun: Runtime, bundle: Bundle) -> None:
+    container = ocirun.running(bundle.sleeping())
+    ocirun.prefix = (sys.executable, "-c", LATE)
+    ocirun.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    keyboard = at_the_keyboard(container, "stty size", 33, 99)
+    ocirun.prefix = ()
+    assert keyboard.finish() == (0, "33 99\n")
 
 
 def test_much_output_arrives_whole(ocirun: Runtime, bundle: Bundle) -> None:
