@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ocirun_spec.types import Linux
+
     from ocirun.config import Document
     from ocirun.plan.model import Plan, Step
 
@@ -40,9 +42,15 @@ class Recorder(Observer):
             self._writer.trace(journal.Trace(index, undo_verb, step.args))
 
     def born(self, pid: int) -> None:
-        """Pid and start time of init."""
+        """Pid and start time of init, which is in the user namespace that it joins; raises ConfigError for
+        mappings that this has not."""
         process = look(pid)
         self._writer.write({"born": pid, "start": process.start if process else ""})
+        linux = self._document.config.get("linux", {})
+        if _joins_users(linux) and ("uidMappings" in linux or "gidMappings" in linux):
+            from ocirun.lifecycle.joined import check_mappings
+
+            check_mappings(linux, pid)
 
     def warning(self, step: int, text: str) -> None:
         """As a fault at the member of the config that asked for the step."""
@@ -50,6 +58,10 @@ class Recorder(Observer):
         fault = Fault(pointer, text)
         self._document.locate(fault)
         self._warn(fault)
+
+
+def _joins_users(linux: Linux) -> bool:
+    return any(one["type"] == "user" and one.get("path") for one in linux.get("namespaces", ()))
 
 
 def head(container: str, document: Document, bundle: str) -> dict[str, object]:

@@ -307,6 +307,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "test_by_flags_it_is_like_init_but_for_them": "has no --additional-gids",
         "test_a_capability_is_added_to_what_may_be_used_at_once": "replaces those of the container",
         "test_a_passwd_that_never_answers_hangs_nobody": _FIFO,
+        "test_one_that_is_joined_has_the_mappings_that_are_told": "believes whatever is told",
         "test_the_offsets_hold_with_a_user_namespace": _OFFSETS,
         "test_an_executed_process_has_the_clocks_of_the_container[True]": _OFFSETS,
         "test_a_time_namespace_is_joined": "its first process ends without a word",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.host.bundles import Bundle, Json
-    from tests.host.runtimes import Runtime
+    from tests.host.runtimes import Container, Runtime
 
 FIRST, SIZE = 100000, 65536
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "user": "user"}
@@ -211,6 +211,33 @@ def test_one_that_exists_is_joined_with_those_it_owns(
     assert owner(container.pid) == (FIRST, FIRST)
     container.kill()
     container.exit_status()
+
+
+def joining(first: Container, bundle: Bundle, uids: list[Json]) -> Bundle:
+    """A bundle that joins the user namespace of ``first``, and tells these mappings of it."""
+    bundle.join("user", f"/proc/{first.pid}/ns/user")
+    bundle.put(uids, "linux", "uidMappings").put([mapping(0, FIRST, SIZE)], "linux", "gidMappings")
+    return bundle.sh("cat /proc/self/uid_map")
+
+
+def test_one_that_is_joined_may_be_told_its_mappings(
+    ocirun: Runtime, bundle: Bundle, bundles: Callable[[str], Bundle]
+) -> None:
+    first = ocirun.running(mapped(bundle).sleeping())
+    pieces: list[Json] = [mapping(5, FIRST + 5, SIZE - 5), mapping(0, FIRST, 5)]
+    told = ocirun.run(joining(first, bundles("second"), pieces)).ok().stdout
+    assert told.split() == ["0", str(FIRST), str(SIZE)]
+
+
+def test_one_that_is_joined_has_the_mappings_that_are_told(
+    runtime: Runtime, bundle: Bundle, bundles: Callable[[str], Bundle]
+) -> None:
+    first = runtime.running(mapped(bundle).sleeping())
+    result = runtime.attempt(joining(first, bundles("second"), [mapping(0, FIRST + 1, SIZE)]))
+    result.refused()
+    if runtime.name == "ocirun":
+        result.refused("/linux/uidMappings: ", "is not what the user namespace has", f"0 {FIRST} {SIZE}")
+        assert "gidMappings" not in result.stderr
 
 
 def test_without_mappings_it_is_refused(runtime: Runtime, bundle: Bundle) -> None:
