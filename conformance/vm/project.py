@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _SCRIPT = "conformance/vm/guest/project"
-_SECONDS = 300
+_SECONDS = 1200
 #: What the build makes; a checkout has its host's own.
 _MADE = tuple(
     f"ocirun/native/{name}"

@@ -61,8 +61,22 @@ def seccomp(draw: st.DrawFn) -> Seccomp:
     return cast("Seccomp", profile)
 
 
+def untangled(profile: Seccomp) -> Seccomp:
+    """``profile`` without the calls for which libseccomp answers otherwise than it reads, or not at all.
+
+    Of two rules for kill, a[0] <= 8 with a[3] & 1 == 0, and a[0] <= 8 with a[4] <= 8, it never ends to make
+    a tree (2.5.4 and 2.6.1, and runc with it).
+    """
+    tangled = {name for name in NAMES if profiles.entangled(profile, name)}
+    rules_of = [
+        {**rule, "names": [name for name in rule["names"] if name not in tangled] or ["no_such_call"]}
+        for rule in profile.get("syscalls", [])
+    ]
+    return cast("Seccomp", {**profile, "syscalls": rules_of})
+
+
 @settings(deadline=None, max_examples=150)
-@given(seccomp(), st.data())
+@given(seccomp().map(untangled), st.data())
 def test_a_compiled_profile_answers_as_it_reads(profile: Seccomp, data: st.DataObject) -> None:
     faults: list[str] = []
     check_seccomp(cast("Any", profile), lambda pointer, _rule, _hint: faults.append(pointer))
