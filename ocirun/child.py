@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _socket
 import os
-import time
 
 from ocirun.files import close_all_but
 from ocirun.waiting import Wait
@@ -22,17 +21,63 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-#: Seconds that a killed child is waited for.
-_SHORT = 2.0
+_SIGKILL = 9
 
 
-def begin(work: Callable[[_socket.socket], None], keep: Iterable[int]) -> tuple[int, _socket.socket]:
-    """Forks a child that does ``work`` with the other end of the stream that is given beside its pid.
+class Child:
+    """A child that does ``work`` with one end of a stream; ``ours`` is the other.
 
     It has nothing else of ours open but our standard streams and ``keep``, for no lock and no socket of the
     helper may outlive us in it.  All signals are blocked in it, as those of our terminal are ours to handle.
+    Raises OSError, when there is none.
     """
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+
+    __slots__ = ("ours", "pid", "pidfd")
+
+    def __init__(self, work: Callable[[_socket.socket], None], keep: Iterable[int] = ()) -> None:
+        self.ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            self.pid = _fork(work, theirs, keep)
+            self.pidfd = _open(self.pid)
+        except OSError:
+            self.ours.close()
+            raise
+        finally:
+            theirs.close()
+
+    def hear(self, until: float | None = None) -> Task[bytes]:
+        """All that it says; what it has said so far where it has not ended by ``until``."""
+        said = b""
+        while (yield Wait(reads=(self.ours.fileno(),), until=until)):
+            piece = self.ours.recv(1 << 16)
+            if not piece:
+                break
+            said += piece
+        return said
+
+    def kill(self) -> None:
+        """Ends it, if it has not ended."""
+        try:
+            _signal.pidfd_send_signal(self.pidfd, _SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def reap(self, *, wait: bool = False) -> None:
+        """Takes its end from the kernel, which is not waited for unless ``wait`` says so."""
+        try:
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | (0 if wait else os.WNOHANG))
+        except ChildProcessError:  # somebody who reaps all children was faster
+            return
+
+    def close(self) -> None:
+        """Lets go of it: it sees that nobody listens any more."""
+        self.ours.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def _fork(work: Callable[[_socket.socket], None], theirs: _socket.socket, keep: Iterable[int]) -> int:
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
     try:
         pid = os.fork()  # noqa: TID251 - it runs nothing in a container; what does is the helper
@@ -42,34 +87,15 @@ def begin(work: Callable[[_socket.socket], None], keep: Iterable[int]) -> tuple[
                 work(theirs)
             finally:
                 os._exit(0)
-    except OSError:
-        ours.close()
-        raise
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-        theirs.close()
-    return pid, ours
+    return pid
 
 
-def hear(ours: _socket.socket, until: float | None = None) -> Task[bytes]:
-    """All that a child says; what it has said so far where it has not ended by ``until``."""
-    said = b""
-    while (yield Wait(reads=(ours.fileno(),), until=until)):
-        piece = ours.recv(1 << 16)
-        if not piece:
-            break
-        said += piece
-    return said
-
-
-def end(pid: int) -> Task[None]:
-    """Ends a child, which may have ended, and reaps it where that can be had soon: the kernel may hold it."""
-    pidfd = os.pidfd_open(pid)
+def _open(pid: int) -> int:
     try:
-        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
-        yield Wait(reads=(pidfd,), until=time.monotonic() + _SHORT)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except (ProcessLookupError, ChildProcessError):  # somebody who reaps all children was faster
-        return
-    finally:
-        os.close(pidfd)
+        return os.pidfd_open(pid)
+    except OSError:  # there is no descriptor left: nobody could watch it
+        os.kill(pid, _SIGKILL)
+        os.waitpid(pid, 0)
+        raise

@@ -14,11 +14,12 @@ import _socket
 import array
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import signal
 
-from ocirun.errors import HostError, OcirunError, words_of
+from ocirun.errors import EXHAUSTED, HostError, OcirunError, words_of
 from ocirun.executor.run import ALL_SIGNALS, receive
 from ocirun.jsontext import dumps, loads
 from ocirun.waiting import Wait
@@ -59,14 +60,16 @@ class Becoming:
             if not self._session:
                 os.setpgid(0, 0)
             told, fds = self._prepare()
-            _send(to, {"prepared": told}, fds)
+            _send(to, {"prepared": told, "descriptors": len(fds)}, fds)
             self._execute()
         except OcirunError as error:
             _send(to, {"error": {part: getattr(error, part) for part in _PARTS}})
         except OSError as error:
-            number, path = error.errno or 0, os.fsdecode(error.filename or "")
-            words = f"prepare the restore: {path}: {words_of(number)}"
+            number, path = error.errno or 0, str(error.filename or "")
+            words = f"start criu: {f'{path}: ' if path else ''}{words_of(number)}"
             _send(to, {"error": {"message": words, "errno": number, "path": path, "code": "criu"}})
+        except Exception as error:  # noqa: BLE001 - nobody else could tell that there is a bug
+            _send(to, {"error": {"message": f"start criu: {error!r}", "code": "internal"}})
 
     def _execute(self) -> None:
         # above all places: else one dup2 could close what the next one needs
@@ -74,6 +77,7 @@ class Becoming:
         for place, fd in enumerate(high):
             os.dup2(fd, place)
         for number in ALL_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # forgets what came meanwhile
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         try:
@@ -109,18 +113,23 @@ def hear(told: _socket.socket) -> Task[tuple[Any, list[int]]]:
                 said += piece
                 if not piece:
                     break
-        return _understood(said), fds
+        return _understood(said, len(fds)), fds
     except BaseException:
         for fd in fds:
             os.close(fd)
         raise
 
 
-def _understood(said: bytes) -> object:
-    lines = said.decode("utf-8", "surrogateescape").splitlines()
-    last: Any = loads(lines[-1]) if lines else {"error": {"message": "what was to become criu was killed"}}
+def _understood(said: bytes, came: int) -> object:
+    lines = said.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    if not lines or lines[-1][-1:] != "\n":
+        raise HostError("what was to become criu was killed", code="criu")
+    last: Any = loads(lines[-1])
     if "error" in last:
         raise HostError(**last["error"])
+    if came != last["descriptors"]:  # the kernel drops those that we have no room for (unix(7))
+        words = f"start criu: {words_of(errno.EMFILE)}"
+        raise HostError(words, errno=errno.EMFILE, hint=EXHAUSTED[errno.EMFILE], code="criu")
     prepared: object = last["prepared"]
     return prepared
 

@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 
-from ocirun.child import begin
+from ocirun.child import Child
 from ocirun.criu import becoming, requests
 from ocirun.criu.messages import Message
 from ocirun.errors import HostError, words_of
@@ -69,7 +69,7 @@ class Service:
     before, and has ``keep`` open.
     """
 
-    __slots__ = ("_control", "_pidfd", "_told", "pid")
+    __slots__ = ("_child", "_control", "pid")
 
     def __init__(
         self,
@@ -83,21 +83,21 @@ class Service:
     ) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         fds = (*stdio, theirs.fileno(), *more)
-        child = becoming.Becoming(program, fds, prepare, session=session)
+        becomes = becoming.Becoming(program, fds, prepare, session=session)
         try:
-            self.pid, self._told = begin(child.become, (*fds, *keep))
+            self._child = Child(becomes.become, (*fds, *keep))
         except OSError as error:
             ours.close()
             words = words_of(error.errno or 0)
             raise HostError(f"fork for {program}: {words}", errno=error.errno or 0, path=program) from error
         finally:
             theirs.close()
+        self.pid = self._child.pid
         self._control: _socket.socket | None = ours
-        self._pidfd = os.pidfd_open(self.pid)
 
     def begun(self) -> Task[tuple[Any, list[int]]]:
         """What was prepared, and the descriptors that came with it, when it is criu; raises HostError."""
-        return (yield from becoming.hear(self._told))
+        return (yield from becoming.hear(self._child.ours))
 
     def ask(self, request: bytes, notified: Notified) -> Task[Message]:
         """Sends a request and gives the answer, whether it is a success or not; an empty one where criu has
@@ -137,25 +137,35 @@ class Service:
 
     def end(self, *, at_once: bool = False) -> Task[None]:
         """Hangs up and waits for its end; one that does not end, and any ``at_once``, is killed."""
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._pidfd < 0:
+        if self._control is None:
             return
-        self._told.close()
+        self._control.close()
+        self._control = None
+        child = self._child
         ended: tuple[int, ...] = ()
         try:
             if not at_once:
-                ended = yield Wait(reads=(self._pidfd,), until=time.monotonic() + _PATIENCE)
+                ended = yield Wait(reads=(child.pidfd,), until=time.monotonic() + _PATIENCE)
             if not ended:
-                os.kill(self.pid, _SIGKILL)
-                with contextlib.suppress(ProcessLookupError):  # it is in ours
-                    os.killpg(self.pid, _SIGKILL)
-                yield Wait(reads=(self._pidfd,), until=time.monotonic() + _SHORT)
+                self._kill()
+                yield Wait(reads=(child.pidfd,), until=time.monotonic() + _SHORT)
         finally:
-            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-            os.close(self._pidfd)
-            self._pidfd = -1
+            child.reap()
+            child.close()
+
+    def abandon(self) -> None:
+        """Kills one that was not ended, for who could not wait for that."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+            self._kill()
+            self._child.reap()
+            self._child.close()
+
+    def _kill(self) -> None:
+        self._child.kill()
+        with contextlib.suppress(ProcessLookupError):  # it is in ours
+            os.killpg(self.pid, _SIGKILL)
 
 
 def _read(packet: bytes) -> tuple[Message, Message]:

@@ -1,7 +1,7 @@
 """Looks at the root file system of a container through an init that waits for us.  Cold.
 
 Whoever controls that file system may make any look at it hang (FUSE, a dead server), so a child of ours looks
-and has a limited time; it tells what it found over a pipe.  Nothing in it is executed and only regular files
+and has a limited time.  Nothing in it is executed and only regular files
 and directories are opened; see ocirun.walk.
 """
 
@@ -11,13 +11,14 @@ import os
 import stat
 import time
 
+from ocirun.child import Child
 from ocirun.files import read_file
 from ocirun.waiting import Wait
 from ocirun.walk import SEARCH, Identity, Walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
+    import _socket
     from collections.abc import Callable
     from typing import TypeAlias
 
@@ -25,13 +26,9 @@ if TYPE_CHECKING:
 
     #: A stable code ("": that of the error stays) and the sentence that tells the cause.
     Finding: TypeAlias = tuple[str, str]
-else:
-    import _signal
 
 NOTHING = ("", "")
 _PATIENCE, _SHORT = 10.0, 0.2
-#: PIPE_BUF: what is written in one piece is read in one (pipe(7)).
-_LONGEST = 4096
 _HEAD = 1 << 16
 
 
@@ -90,39 +87,19 @@ class Inside:
 
 def look_inside(pid: int, ask: Callable[[Inside], Finding], top: str = "", cwd: str = "/") -> Task[Finding]:
     """What ``ask`` finds in the view of process ``pid``; ``NOTHING`` where it cannot look, or not in time."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    child = os.fork()  # noqa: TID251 - the child stays outside and looks; what enters is the helper
-    if not child:
-        _tell(writer, lambda: ask(Inside(pid, top, cwd)))
-    os.close(writer)
-    pidfd = os.pidfd_open(child)
+    child = Child(lambda to: _tell(to, lambda: ask(Inside(pid, top, cwd))))
     try:
-        ready = yield Wait(reads=(reader,), until=time.monotonic() + _PATIENCE)
-        said = os.read(reader, _LONGEST) if ready else b""
-        if not ready:
-            _signal.pidfd_send_signal(pidfd, 9)
-        yield Wait(reads=(pidfd,), until=time.monotonic() + _SHORT)
+        said = yield from child.hear(time.monotonic() + _PATIENCE)
+        child.kill()
+        yield Wait(reads=(child.pidfd,), until=time.monotonic() + _SHORT)
     finally:
-        _end(pidfd)
-        os.close(reader)
+        child.kill()
+        child.reap()
+        child.close()
     code, _, words = said.decode("utf-8", "replace").partition("\0")
     return code, words
 
 
-def _tell(writer: int, find: Callable[[], Finding]) -> None:
-    """The child: one write, so that whoever reads has all or nothing; it never returns."""
-    try:
-        code, words = find()
-        os.write(writer, f"{code}\0{words}".encode("utf-8", "replace")[:_LONGEST])
-    finally:  # a look that fails finds nothing
-        os._exit(0)
-
-
-def _end(pidfd: int) -> None:
-    try:
-        _signal.pidfd_send_signal(pidfd, 9)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except (ProcessLookupError, ChildProcessError):  # somebody who reaps all children was faster
-        return
-    finally:
-        os.close(pidfd)
+def _tell(to: _socket.socket, find: Callable[[], Finding]) -> None:
+    code, words = find()
+    to.sendall(f"{code}\0{words}".encode("utf-8", "replace"))

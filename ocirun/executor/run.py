@@ -25,7 +25,7 @@ import posix as os
 import sys
 import time
 
-from ocirun.errors import EXHAUSTED, HelperError, words_of
+from ocirun.errors import EXHAUSTED, HelperError, OcirunError, words_of
 from ocirun.executor import wire
 from ocirun.executor.sealed import open_helper, sealed
 from ocirun.waiting import Wait
@@ -313,7 +313,10 @@ def _await_birth(execution: Execution, observer: Observer) -> Task[None]:
             continue
         if packet and wire.Report(packet).kind == wire.BORN:
             execution.pid, execution.pidfd = wire.Report(packet).value, fds.pop()
-            observer.born(execution.pid)
+            try:
+                observer.born(execution.pid)
+            except OcirunError:  # what stops us is the first cause
+                return
         for fd in fds:
             os.close(fd)
         if not packet or execution.pid:

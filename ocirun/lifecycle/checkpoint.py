@@ -237,6 +237,7 @@ def _converse(entries: Journal, wanted: requests.Dump, fields: list[Field], prog
     except BaseException as error:
         at_once = isinstance(error, RemovalError)  # whose memory it is in will not go on
         yield from despite(error, "ending criu", criu.end(at_once=at_once))
+        criu.abandon()
         if entries.cgroup and not was_paused:  # had it been killed, nobody else would
             _thaw(entries.cgroup)
         raise

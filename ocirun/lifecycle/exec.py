@@ -383,7 +383,10 @@ def _fit_console(step: Step, slots: dict[str, int]) -> Task[None]:
     yield from ()
     from ocirun.lifecycle.console import fit
 
-    fit(slots[str(step.args[0])])
+    try:
+        fit(slots[str(step.args[0])])
+    except OSError:  # our terminal was hung up, which is told by who passes bytes on
+        return
 
 
 def _into_class(execution: Execution) -> Performer:

@@ -9,7 +9,7 @@ import os
 import struct
 import time
 
-from ocirun.child import begin, end, hear
+from ocirun.child import Child
 from ocirun.errors import HostError, words_of
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _IFREQ = "16sh22x"
 #: Seconds: the kernel may be busy with other people's networks.
 _PATIENCE = 60.0
-_UP = b"0"
+_UP = b"up"
 
 
 def set_up(pid: int) -> Task[None]:
@@ -30,18 +30,20 @@ def set_up(pid: int) -> Task[None]:
     try:
         network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            child, ours = begin(lambda to: _tell(network, to), (network,))
+            child = Child(lambda to: _tell(network, to), (network,))
         finally:
             os.close(network)
     except OSError as error:
         raise _refused(error.errno or 0) from error
+    said = b""
     try:
-        said = yield from hear(ours, time.monotonic() + _PATIENCE)
+        said = yield from child.hear(time.monotonic() + _PATIENCE)
     finally:
-        ours.close()
-        yield from end(child)
+        child.kill()
+        child.reap(wait=bool(said))  # the kernel may hold one that has said nothing
+        child.close()
     if said != _UP:
-        raise _refused(int(said or _UP))
+        raise _refused(int(said or b"0"))
 
 
 def _refused(number: int) -> HostError:
@@ -51,12 +53,12 @@ def _refused(number: int) -> HostError:
 
 
 def _tell(network: int, to: _socket.socket) -> None:
-    """The child: says zero, or why it could not."""
+    """The child: says that it is up, or the errno."""
     try:
         _enter(network)
         _set_up()
     except OSError as error:
-        to.sendall(str(error.errno).encode())
+        to.sendall(str(error.errno or 0).encode())
     else:
         to.sendall(_UP)
 

@@ -41,6 +41,7 @@ from ocirun.lifecycle.frozen import freeze
 from ocirun.lifecycle.hooks import run_hooks, state_for
 from ocirun.lifecycle.images import DESCRIPTORS
 from ocirun.lifecycle.pidfile import write_pid_file
+from ocirun.lifecycle.process import look
 from ocirun.lifecycle.record import Recorder, head
 from ocirun.lifecycle.resolve import make_places, resolver
 from ocirun.lifecycle.undo import despite
@@ -221,7 +222,7 @@ class _Restoration:
             writer.write(told)
             recorder = Recorder(writer, planned, self._document, self._options.warn)
             yield from self._open_root(planned)
-            yield from self._start(str(told["rootfs"]), os.path.realpath(lock.path))
+            yield from self._start(str(told["rootfs"]), os.path.realpath(lock.path), writer)
             performers = self._performers(writer, systemd, lock.path)
             yield from execute(compile_plan(first), performers, recorder, self._execution)
             self._enter(journal.read(lock.path).home)
@@ -242,6 +243,8 @@ class _Restoration:
             yield from self._tell(writer)
         except BaseException as error:
             yield from self._give_up(error, first)
+            if self._execution.pidfd >= 0:  # closed, it could not wait for the end of init
+                os.close(self._execution.pidfd)
             self._execution.close()  # the terminal, too: nobody will get it
             raise
         finally:
@@ -277,7 +280,7 @@ class _Restoration:
         finally:
             execution.close()
 
-    def _start(self, rootfs: str, place: str) -> Task[None]:
+    def _start(self, rootfs: str, place: str, writer: journal.Writer) -> Task[None]:
         """Starts criu, which waits, with the root file system mounted where it can restore."""
         wanted = self._wanted
         for path, name in requests.external_paths(self._config):
@@ -302,10 +305,14 @@ class _Restoration:
             self._program, stdio, more, session=wanted.shell_job, prepare=prepare, keep=keep
         )
         self._execution.stage = self._criu.pid  # systemd puts it into the scope
+        process = look(self._criu.pid)
+        if process is not None:  # `delete --force` ends it as it does a hook: it may wait for a server
+            writer.write({"hook": self._criu.pid, "start": process.start})
         self._mounts, fds = yield from self._criu.begun()
-        os.close(self._images)
-        os.close(self._work)
+        before = self._images, self._work
         self._images, self._work = fds
+        for fd in before:
+            os.close(fd)
 
     def _enter(self, cgroup: str) -> None:
         """Puts criu into the cgroup of the container."""
@@ -369,6 +376,7 @@ class _Restoration:
             limits.restore()
         if self._criu is not None:
             yield from despite(error, "ending criu", self._criu.end(at_once=True))
+            self._criu.abandon()
         yield from despite(error, "ending init", end_init(self._execution, first))
 
 

@@ -16,7 +16,7 @@ import errno
 import os
 import time
 
-from ocirun.child import begin, hear
+from ocirun.child import Child
 from ocirun.errors import HostError, words_of
 from ocirun.jsontext import dumps, loads
 from ocirun.network.moving import Device, RefusedError, move, move_back
@@ -109,15 +109,15 @@ def move_in(network: int, names: Sequence[str], created: Callable[[], bool]) -> 
 class _Child:
     """A child of ours that does ``work`` with one end of a stream, and holds ``network``."""
 
-    __slots__ = ("_ours", "_pid")
+    __slots__ = ("_child",)
 
     def __init__(self, work: Callable[[_socket.socket], None], network: int) -> None:
-        self._pid, self._ours = begin(work, (network,))
+        self._child = Child(work, (network,))
 
     def hear(self) -> Task[dict[str, Any]]:
         """What it says of its work; raises HostError where it does not in time, and lets go of it."""
         try:
-            said = yield from hear(self._ours, time.monotonic() + _PATIENCE)
+            said = yield from self._child.hear(time.monotonic() + _PATIENCE)
         except BaseException:
             self.close()
             raise
@@ -131,16 +131,17 @@ class _Child:
     def dismiss(self) -> None:
         """Has it end with its work done, and waits for it."""
         with contextlib.suppress(OSError):  # it was killed
-            self._ours.send(b".", _socket.MSG_NOSIGNAL)
-        self._ours.close()
-        os.waitpid(self._pid, 0)
-        self._pid = 0
+            self._child.ours.send(b".", _socket.MSG_NOSIGNAL)
+        self._child.ours.close()
+        self._child.reap(wait=True)
+        self._child.close()
 
     def close(self) -> None:
         """Lets it see that nobody listens any more."""
-        self._ours.close()
-        if self._pid:
-            os.waitpid(self._pid, os.WNOHANG)
+        self._child.ours.close()
+        if self._child.pidfd >= 0:
+            self._child.reap()
+        self._child.close()
 
 
 def _move_and_guard(

@@ -1,7 +1,8 @@
 """The one epoll loop of a shim: descriptors, timers, and the generators of the lifecycle (epoll(7)).
 
 Everything of a shim runs here, in one thread.  A callback or a step of a generator must not sleep: what can
-sleep in the kernel is done by the helper.  What one of them raises is logged and hurts nobody else.
+sleep in the kernel is done by the helper or another child.  What one of them raises is logged and hurts
+nobody else.
 """
 
 from __future__ import annotations

@@ -3,7 +3,10 @@ it could not."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +18,7 @@ from ocirun.criu import becoming
 from ocirun.criu.service import Service
 from ocirun.errors import HostError
 from ocirun.waiting import drive
+from tests.host import observe
 
 #: A stand-in for criu that says what it sees, and whether it leads a group of its own, when it is hung up on.
 _SEES = """#!/bin/sh
@@ -30,6 +34,7 @@ sys.path.insert(0, sys.argv[2])
 from ocirun.criu import becoming
 from ocirun.criu.service import Service
 from ocirun.waiting import drive
+from tests.host import observe
 ctypes.CDLL(None)
 os.chroot(sys.argv[1])
 os.chdir("/work")
@@ -97,9 +102,46 @@ def test_a_place_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_any_error_of_the_system_is_told(tmp_path: Path) -> None:
     error = _refused(Service("/bin/true", (0, 1, 2), prepare=lambda: (os.listdir(tmp_path / "no"), ())))
-    assert error.message == f"prepare the restore: {tmp_path}/no: no such file or directory (ENOENT)"
+    assert error.message == f"start criu: {tmp_path}/no: no such file or directory (ENOENT)"
 
 
 def test_one_that_is_killed_is_told() -> None:
     error = _refused(Service("/bin/true", (0, 1, 2), prepare=lambda: (os._exit(1), ())))
     assert error.message == "what was to become criu was killed"
+
+
+def test_a_bug_of_ours_is_told_as_one() -> None:
+    error = _refused(Service("/bin/true", (0, 1, 2), prepare=lambda: (int("many"), ())))
+    assert error.code == "internal"
+    assert "ValueError" in error.message
+
+
+def test_one_that_is_killed_while_it_tells() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b'{"prepared": [')
+        theirs.close()
+        with pytest.raises(HostError, match="was killed"):
+            drive(becoming.hear(ours))
+
+
+def test_a_descriptor_that_there_was_no_room_for() -> None:
+    """The kernel drops it without a word (unix(7)); those that came are closed again."""
+    before = observe.descriptors(os.getpid())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        socket.send_fds(theirs, [b'{"prepared": null, "descriptors": 2}\n'], [0])
+        theirs.close()
+        with pytest.raises(HostError, match="RLIMIT_NOFILE"):
+            drive(becoming.hear(ours))
+    assert observe.descriptors(os.getpid()) == before
+
+
+def test_one_that_is_abandoned_is_killed() -> None:
+    before = observe.descriptors(os.getpid())
+    criu = Service("/bin/true", (0, 1, 2), prepare=lambda: (signal.sigtimedwait([], 1000), ()))
+    criu.abandon()
+    assert observe.descriptors(os.getpid()) == before
+    observe.eventually(lambda: not observe.alive(criu.pid), "it has ended")
+    with contextlib.suppress(ChildProcessError):  # it was reaped at once
+        os.waitpid(criu.pid, 0)

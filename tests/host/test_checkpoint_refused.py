@@ -16,6 +16,7 @@ from ocirun.lifecycle.restore import restore
 from ocirun.lifecycle.store import Store
 from ocirun.waiting import drive
 from tests.host import checkpoints, execs, observe, users
+from tests.host.hanging import hanging
 from tests.host.runtimes import new_id
 from tests.host.test_error_codes import code
 
@@ -131,6 +132,29 @@ def test_a_restore_that_is_interrupted_leaves_nothing(ocirun: Runtime, bundle: B
     process.send_signal(signal.SIGTERM)
     assert process.wait(checkpoints.SECONDS) == 128 + signal.SIGTERM, done.stderr
     observe.eventually(lambda: not any(observe.alive(pid) for pid in members), "both have ended")
+    ocirun.call("state", ident).refused("does not exist")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_restore_that_waits_for_a_server_is_removed_by_force(
+    ocirun: Runtime, bundle: Bundle, taken: Path, scratch: Path, killed: bool
+) -> None:
+    """The child that is to become criu waits, also where the command is killed and nobody waits for it."""
+    checkpoints.stand_in(ocirun, "exit 1")
+    ident = new_id()
+    with hanging(scratch / "hanging") as mount:
+        bundle.sleeping().bind(mount.point / "inside", "/etc").write()
+        process, done = ocirun.popen(
+            "restore", "--image-path", str(taken), "--bundle", str(bundle.path), ident
+        )
+        assert mount.asks(observe.PATIENCE)
+        (child,) = observe.descendants(process.pid)
+        if killed:
+            process.kill()
+            process.wait()
+        ocirun.call("delete", "--force", ident).ok()
+        observe.eventually(lambda: not observe.alive(child), "the child has ended")
+        assert process.wait(checkpoints.SECONDS) == (-signal.SIGKILL if killed else 1), done.stderr
     ocirun.call("state", ident).refused("does not exist")
 
 

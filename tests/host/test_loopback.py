@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -53,3 +55,15 @@ def test_what_is_no_network_is_refused(monkeypatch: pytest.MonkeyPatch, holder: 
     monkeypatch.setattr(loopback, "_CLONE_NEWNET", 0x08000000)  # of another kind: EINVAL (setns(2))
     with pytest.raises(HostError, match=r"\(EINVAL\)"):
         drive(loopback.set_up(holder))
+
+
+def test_who_closes_it_waits_for_nothing(holder: int) -> None:
+    before = observe.descriptors(os.getpid())
+    task = loopback.set_up(holder)
+    next(task)
+    (child,) = observe.descendants(os.getpid()) - {holder}
+    task.close()
+    assert observe.descriptors(os.getpid()) == before
+    observe.eventually(lambda: not observe.alive(child), "its child has ended")
+    with contextlib.suppress(ChildProcessError):  # it was reaped at once
+        os.waitpid(child, 0)
