@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable, Iterable
 
+    from ocirun.errors import OcirunError
     from ocirun.waiting import Task
 else:
     import _signal
 
 _SIGKILL = 9
+#: What there is to tell of an error.
+_PARTS = ("message", "pointer", "operation", "errno", "path", "hint", "code")
 
 
 class Child:
@@ -99,3 +102,8 @@ def _open(pid: int) -> int:
         os.kill(pid, _SIGKILL)
         os.waitpid(pid, 0)
         raise
+
+
+def parts(error: OcirunError) -> dict[str, object]:
+    """What a child tells of an error, so that another of its kind can be made of it."""
+    return {part: getattr(error, part) for part in _PARTS}

@@ -36,7 +36,7 @@ def command(invocation: Invocation, reporter: Reporter) -> int:
     bundle = bundle_of(invocation)
     document = config.load(os.path.join(bundle, "config.json"))
     options = _options(invocation, bundle)
-    options.seccomp = filter_of(document.config, store_of(invocation).root, keep=False)
+    options.seccomp = drive(filter_of(document.config, store_of(invocation).root, keep=False))
     manager = manager_of(invocation)
     options.no_cgroup = manager == DISABLED
     if manager == SYSTEMD:

@@ -25,6 +25,7 @@ from ocirun.host import Host
 from ocirun.lifecycle.caller import filter_of
 from ocirun.planner import Options, plan
 from ocirun.seccomp.misspelt import misspelt
+from ocirun.waiting import drive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def _refused(source: bytes) -> list[Fault]:
         apparmor=True,
     )
     wanted = Options("validate", bundle="/", state_directory="/run/validate", foreground_terminal=True)
-    wanted.seccomp = filter_of(document.config, wanted.state_directory, keep=False)
+    wanted.seccomp = drive(filter_of(document.config, wanted.state_directory, keep=False))
     try:
         plan(document.config, able, wanted)
     except ConfigError as error:

@@ -19,6 +19,7 @@ import fcntl
 import os
 import signal
 
+from ocirun.child import parts
 from ocirun.errors import EXHAUSTED, HostError, OcirunError, words_of
 from ocirun.executor.run import ALL_SIGNALS, receive
 from ocirun.jsontext import dumps, loads
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 CONTROL = 3
 _CLONE_NEWNS = 0x00020000
 _MS_BIND, _MS_REC, _MS_SLAVE = 1 << 12, 1 << 14, 1 << 19
-#: What there is to tell of an error.
-_PARTS = ("message", "pointer", "operation", "errno", "path", "hint", "code")
 
 
 class Becoming:
@@ -63,7 +62,7 @@ class Becoming:
             _send(to, {"prepared": told, "descriptors": len(fds)}, fds)
             self._execute()
         except OcirunError as error:
-            _send(to, {"error": {part: getattr(error, part) for part in _PARTS}})
+            _send(to, {"error": parts(error)})
         except OSError as error:
             number, path = error.errno or 0, str(error.filename or "")
             words = f"start criu: {f'{path}: ' if path else ''}{words_of(number)}"

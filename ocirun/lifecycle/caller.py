@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ocirun.waiting import Task
 
 
-def filter_of(config: Config, root: str, *, keep: bool = True) -> Filter | None:
+def filter_of(config: Config, root: str, *, keep: bool = True) -> Task[Filter | None]:
     """The filter of system calls that ``config`` asks for, as it is compiled or kept below ``root``.
 
     Its module is loaded only for a container that has one.
@@ -38,7 +38,7 @@ def filter_of(config: Config, root: str, *, keep: bool = True) -> Filter | None:
     from ocirun.seccomp.cache import FAIL_UNKNOWN
 
     strict = annotations.get(FAIL_UNKNOWN, "0") != "0"
-    return compiled_filter(profile, root, keep=keep, strict=strict)
+    return (yield from compiled_filter(profile, root, keep=keep, strict=strict))
 
 
 def without_process() -> ConfigError:

@@ -175,7 +175,7 @@ def _create(store: Store, container: str, options: CreateOptions, systemd: Manag
         from ocirun.lifecycle.notify import with_socket
 
         document.config = with_socket(document.config, directory)
-    planned = plan_of(document, container, store, options, systemd)
+    planned = yield from plan_of(document, container, store, options, systemd)
     for fault in (*document.warnings, *planned.warnings):
         document.locate(fault)
         options.warn(fault)
@@ -248,7 +248,7 @@ def own_new(lock: Lock) -> Task[Lock]:
 
 def plan_of(
     document: Document, container: str, store: Store, options: CreateOptions, systemd: Manager | None
-) -> Plan:
+) -> Task[Plan]:
     """The plan that creates ``container`` from ``document``; raises ConfigError, HostError with the place."""
     wanted = Options(
         container,
@@ -261,7 +261,7 @@ def plan_of(
         new_keyring=options.new_keyring,
         pivot=options.pivot,
         rootfs=options.rootfs,
-        seccomp=filter_of(document.config, store.root),
+        seccomp=(yield from filter_of(document.config, store.root)),
         cgroup_needed=options.rootless == "false",
         no_cgroup=options.cgroup_manager == DISABLED,
     )

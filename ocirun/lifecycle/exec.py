@@ -301,7 +301,7 @@ class _Witness(Observer):
 
 
 def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: str) -> Task[Executed]:
-    planned = _plan(target, process, options, cgroup)
+    planned = yield from _plan(target, process, options, cgroup)
     execution = Execution()
     if target.cgroup_was_there:
         execution.enter = cgroup
@@ -336,7 +336,7 @@ def _execute(target: Target, process: Process, options: ProcessOptions, cgroup: 
     return Executed(execution.pid, execution.pidfd, execution.slots.get("console", -1))
 
 
-def _plan(target: Target, process: Process, options: ProcessOptions, cgroup: str) -> Plan:
+def _plan(target: Target, process: Process, options: ProcessOptions, cgroup: str) -> Task[Plan]:
     wanted = ExecOptions(
         target.id,
         pid=target.pid,
@@ -346,7 +346,7 @@ def _plan(target: Target, process: Process, options: ProcessOptions, cgroup: str
         console_socket=bool(options.console_socket),
         foreground_terminal=options.foreground,
         preserve_fds=options.preserve_fds,
-        seccomp=filter_of(target.config, target.root),
+        seccomp=(yield from filter_of(target.config, target.root)),
     )
     host = facts.gather_for(target.config, pid=target.pid)
     if host.unprivileged:

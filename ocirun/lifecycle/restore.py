@@ -124,7 +124,7 @@ def _restore(
     document = _document(options)
     restoration = _Restoration(document, options, wanted)
     try:
-        planned = plan_of(document, container, store, options, systemd)
+        planned = yield from plan_of(document, container, store, options, systemd)
         _check_cgroup(planned)
         for fault in (*document.warnings, *planned.warnings):
             document.locate(fault)

@@ -40,7 +40,8 @@ FULL = frozenset(
     {
         "ocirun.cgroup.systemd", "ocirun.executor.detached", "ocirun.lifecycle.plugins",
         "ocirun.lifecycle.systemd",
-        "ocirun.network.devices", "ocirun.network.moving", "ocirun.planner.systemd", "ocirun.seccomp.compile",
+        "ocirun.network.devices", "ocirun.network.moving", "ocirun.planner.systemd", "ocirun.seccomp.apart",
+        "ocirun.seccomp.compile",
         "ocirun.seccomp.plugins", "site",
     }
 )  # fmt: skip

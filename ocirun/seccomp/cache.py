@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ocirun_spec.types import Seccomp
 
     from ocirun.seccomp.compile import Compiled
+    from ocirun.waiting import Task
 
 #: Raise it when the same profile would be compiled into something else, or the files look otherwise.
 VERSION = b"1"
@@ -55,11 +56,11 @@ class Cached:
 def look_up(
     root: str,
     profile: Seccomp,
-    make: Callable[[Seccomp], Compiled],
+    make: Callable[[Seccomp], Task[Compiled]],
     *,
     keep: bool = True,
     strict: bool = False,
-) -> Cached:
+) -> Task[Cached]:
     """The program for ``profile`` as it is kept below ``root``, or as ``make`` compiles it.
 
     With ``keep`` a new one is kept; that of a ``strict`` compiler is another.  Raises what ``make`` raises,
@@ -74,7 +75,7 @@ def look_up(
             os.close(directory)
     if found is not None:
         return found
-    made = make(profile)
+    made = yield from make(profile)
     if keep:
         _keep(root, key, made)
     return Cached(made.program, made.rules, key, fresh=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from tests.host.filters import (
     native,
     with_caller,
 )
+from tests.host.runtimes import new_id
 from tests.host.test_hooks import add_hook
 
 if TYPE_CHECKING:
@@ -322,3 +324,22 @@ def test_an_annotation_that_can_be_done_without_is_told(ocirun: Runtime, bundle:
     log = ocirun.file("log")
     ocirun.call("--log", str(log), "run", "--bundle", str(bundle.write().path), "oh-annotated").ok()
     assert "/annotations/run.oci.keep_original_groups" in log.read_text()
+
+
+def test_a_compiler_that_never_comes_to_its_end_can_be_interrupted(ocirun: Runtime, bundle: Bundle) -> None:
+    """Two rules whose conditions overlap in this way keep libseccomp for ever; peers have to be killed."""
+    masked: Json = {"index": 3, "value": 1, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    compared: Json = {"index": 4, "value": 8, "op": "SCMP_CMP_LE"}
+    low: Json = {"index": 0, "value": 8, "op": "SCMP_CMP_LE"}
+    rules: list[Json] = [
+        {"names": ["mmap"], "action": "SCMP_ACT_ERRNO", "args": [low, other]} for other in (masked, compared)
+    ]
+    bundle.put({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}, "linux", "seccomp")
+    ident = new_id()
+    process, result = ocirun.popen("create", "--bundle", str(bundle.sleeping().write().path), ident)
+    observe.eventually(lambda: bool(observe.descendants(process.pid)), "it compiles")
+    (compiler,) = observe.descendants(process.pid)
+    process.terminate()
+    assert process.wait(observe.PATIENCE) == 128 + signal.SIGTERM, result.stderr
+    assert not observe.alive(compiler)
+    ocirun.call("state", ident).refused("does not exist")

@@ -11,9 +11,12 @@ import pytest
 from ocirun.errors import HostError
 from ocirun.seccomp import cache
 from ocirun.seccomp.compile import Compiled
+from ocirun.waiting import drive
 
 if TYPE_CHECKING:
     from ocirun_spec.types import Seccomp
+
+    from ocirun.waiting import Task
 
 PROFILE: Seccomp = {"defaultAction": "SCMP_ACT_ALLOW"}
 OTHER: Seccomp = {"defaultAction": "SCMP_ACT_LOG"}
@@ -28,7 +31,8 @@ class Compiler:
         self.asked = 0
         library.write_text("libseccomp")
 
-    def __call__(self, _: Seccomp) -> Compiled:
+    def __call__(self, _: Seccomp) -> Task[Compiled]:
+        yield from ()
         self.asked += 1
         return Compiled(f"program {self.asked}\n".encode(), 7, str(self.library))
 
@@ -51,18 +55,18 @@ def entry(root: str) -> Path:
 def again(root: str, compiler: Compiler) -> bool:
     """Whether the profile is compiled once more; whichever way, the program is a whole one."""
     before = compiler.asked
-    found = cache.look_up(root, PROFILE, compiler)
+    found = drive(cache.look_up(root, PROFILE, compiler))
     assert found.program == f"program {compiler.asked}\n".encode()
     assert found.fresh is (compiler.asked > before)
     return found.fresh
 
 
 def test_a_profile_is_compiled_once(root: str, compiler: Compiler) -> None:
-    first = cache.look_up(root, PROFILE, compiler)
-    second = cache.look_up(root, PROFILE, compiler)
+    first = drive(cache.look_up(root, PROFILE, compiler))
+    second = drive(cache.look_up(root, PROFILE, compiler))
     assert (first.program, first.rules, first.fresh) == (b"program 1\n", 7, True)
     assert (second.program, second.rules, second.fresh, second.key) == (b"program 1\n", 7, False, first.key)
-    assert cache.look_up(root, OTHER, compiler).program == b"program 2\n"
+    assert drive(cache.look_up(root, OTHER, compiler)).program == b"program 2\n"
     assert Path(root, cache.NAME).stat().st_mode & 0o7777 == 0o700
     assert entry_modes(root) == {0o600}
 
@@ -72,7 +76,7 @@ def entry_modes(root: str) -> set[int]:
 
 
 def test_looking_alone_leaves_nothing(root: str, compiler: Compiler) -> None:
-    assert cache.look_up(root, PROFILE, compiler, keep=False).fresh
+    assert drive(cache.look_up(root, PROFILE, compiler, keep=False)).fresh
     assert not Path(root).exists()
 
 
@@ -94,7 +98,7 @@ def test_a_file_of_another_length_is_not_believed(root: str, compiler: Compiler,
 
 
 def test_a_whole_file_under_another_name_is_not_believed(root: str, compiler: Compiler) -> None:
-    cache.look_up(root, OTHER, compiler)
+    drive(cache.look_up(root, OTHER, compiler))
     entry(root).rename(Path(root, cache.NAME, cache.key_of(PROFILE)))
     assert again(root, compiler)
 
@@ -148,7 +152,7 @@ def test_a_link_in_place_of_the_directory_is_not_followed(
 
 def test_a_place_that_cannot_be_written_stops_nobody(compiler: Compiler, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert cache.look_up(str(tmp_path / "file"), PROFILE, compiler).fresh
+    assert drive(cache.look_up(str(tmp_path / "file"), PROFILE, compiler)).fresh
 
 
 def test_the_oldest_go_when_there_are_many(root: str, compiler: Compiler) -> None:
@@ -158,7 +162,7 @@ def test_the_oldest_go_when_there_are_many(root: str, compiler: Compiler) -> Non
         other = own.with_name(f".unfinished.{number}")
         other.write_text("")
         os.utime(other, (number, number))
-    assert cache.look_up(root, OTHER, compiler).fresh
+    assert drive(cache.look_up(root, OTHER, compiler)).fresh
     names = {path.name for path in own.parent.iterdir()}
     assert len(names) == cache.MOST
     assert {own.name, cache.key_of(OTHER)} <= names
@@ -166,11 +170,12 @@ def test_the_oldest_go_when_there_are_many(root: str, compiler: Compiler) -> Non
 
 
 def test_what_the_compiler_cannot_do_is_told(root: str) -> None:
-    def refuse(_: Seccomp) -> Compiled:
+    def refuse(_: Seccomp) -> Task[Compiled]:
+        yield from ()
         raise HostError("no libseccomp")
 
     with pytest.raises(HostError):
-        cache.look_up(root, PROFILE, refuse)
+        drive(cache.look_up(root, PROFILE, refuse))
     assert not Path(root).exists()
 
 

@@ -15,6 +15,7 @@ from ocirun.planner import plan
 from ocirun.seccomp import compile as compiling
 from ocirun.seccomp.compile import compile_profile
 from ocirun.seccomp.tables import ACTIONS, ARCHITECTURES, OPERATORS
+from ocirun.waiting import drive
 from tests.golden import cases
 from tests.unit import bpf, profiles
 from tests.unit.test_planner_scope import asking
@@ -184,8 +185,8 @@ def test_a_strict_profile_names_every_call_that_is_not_known() -> None:
 
 def test_a_filter_that_was_kept_says_nothing_of_a_strict_one(tmp_path: Path) -> None:
     profile = seccomp(syscalls=[{"names": ["no_such_call"], "action": "SCMP_ACT_LOG"}])
-    assert compiled_filter(profile, str(tmp_path)).program
-    assert "no_such_call" in compiled_filter(profile, str(tmp_path), strict=True).lack
+    assert drive(compiled_filter(profile, str(tmp_path))).program
+    assert "no_such_call" in drive(compiled_filter(profile, str(tmp_path), strict=True)).lack
 
 
 # -- what the planner makes of it
@@ -193,7 +194,7 @@ def test_a_filter_that_was_kept_says_nothing_of_a_strict_one(tmp_path: Path) -> 
 
 def loaded(profile: Seccomp, root: str) -> Step:
     options = cases.options()
-    options.seccomp = compiled_filter(profile, root)
+    options.seccomp = drive(compiled_filter(profile, root))
     steps = plan(asking("/linux/seccomp", profile), cases.a_host(), options).steps
     (step,) = [one for one in steps if one.verb == "load_seccomp"]
     return step
@@ -227,7 +228,7 @@ def test_what_cannot_be_compiled_is_told_with_what_else_is_wrong(tmp_path: Path)
     profile = seccomp(architectures=["SCMP_ARCH_PARISC"])
     config = asking("/linux/seccomp", profile)
     options = cases.options()
-    options.seccomp = compiled_filter(profile, str(tmp_path))
+    options.seccomp = drive(compiled_filter(profile, str(tmp_path)))
     with pytest.raises(HostError) as caught:
         plan(config, cases.a_host(), options)
     assert caught.value.pointer == "/linux/seccomp/architectures/0"
@@ -255,7 +256,7 @@ def test_what_asks_somebody_has_a_listener_that_is_sent(flags: list[str], bits: 
     step = loaded(profile, str(tmp_path))
     assert (step.args[1], step.args[4]) == (bits, "listener")
     options = cases.options()
-    options.seccomp = compiled_filter(profile, str(tmp_path))
+    options.seccomp = drive(compiled_filter(profile, str(tmp_path)))
     steps = plan(asking("/linux/seccomp", profile), cases.a_host(), options).steps
     (sent,) = [one for one in steps if one.verb == "send_listener"]
     assert (sent.args, sent.pointer) == (("listener", "/run/agent", "m"), "/linux/seccomp/listenerPath")
@@ -264,7 +265,7 @@ def test_what_asks_somebody_has_a_listener_that_is_sent(flags: list[str], bits: 
 def test_a_kernel_that_cannot_wait_so_is_named(tmp_path: Path) -> None:
     profile = seccomp("SCMP_ACT_NOTIFY", flags=[KILLABLE], **ASKING)
     options = cases.options()
-    options.seccomp = compiled_filter(profile, str(tmp_path))
+    options.seccomp = drive(compiled_filter(profile, str(tmp_path)))
     with pytest.raises(HostError, match="WAIT_KILLABLE_RECV") as caught:
         plan(asking("/linux/seccomp", profile), cases.a_host(kernel=(5, 18)), options)
     assert caught.value.pointer == "/linux/seccomp/flags"
@@ -275,7 +276,7 @@ def test_a_path_that_no_socket_has_is_refused(path: str, fits: bool, tmp_path: P
     """A relative one counts from /bundle."""
     profile = seccomp("SCMP_ACT_NOTIFY", listenerPath=path)
     options = cases.options()
-    options.seccomp = compiled_filter(profile, str(tmp_path))
+    options.seccomp = drive(compiled_filter(profile, str(tmp_path)))
     if fits:
         plan(asking("/linux/seccomp", profile), cases.a_host(), options)
         return
