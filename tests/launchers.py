@@ -49,7 +49,22 @@ def by_exec() -> Path:
 def packed() -> Path | None:
     """The launcher as a wheel has it, which looks at no source; None without a library to link."""
     home = _home(Path(sys.executable), Path(sys.prefix, "pyvenv.cfg").read_text())
-    return home / "bin/ocirun" if build.compile_core(home / "bin/ocirun", str(BOOT), in_place=False) else None
+    program = home / "bin/ocirun"
+    if not build.compile_core(program, str(BOOT), in_place=False):
+        return None
+    _unpack(program)
+    return program
+
+
+def _unpack(program: Path) -> None:
+    """Has it written as pip does: of one great write the page cache has folios of 2 MiB, each of which is
+    resident as a whole wherever it lies well for the kernel (filemap_map_pages, Linux 6.18)."""
+    written = program.with_name("written")
+    program.rename(written)
+    with written.open("rb") as source, program.open("wb", buffering=0) as target:
+        shutil.copyfileobj(source, target, 1 << 16)
+    shutil.copymode(written, program)
+    written.unlink()
 
 
 def newer() -> Path:
