@@ -134,14 +134,14 @@ def test_a_descriptor_that_there_was_no_room_for() -> None:
         theirs.close()
         with pytest.raises(HostError, match="RLIMIT_NOFILE"):
             drive(becoming.hear(ours))
-    assert observe.descriptors(os.getpid()) == before
+    assert observe.descriptors(os.getpid()).items() <= before.items()
 
 
 def test_one_that_is_abandoned_is_killed() -> None:
     before = observe.descriptors(os.getpid())
     criu = Service("/bin/true", (0, 1, 2), prepare=lambda: (signal.sigtimedwait([], 1000), ()))
     criu.abandon()
-    assert observe.descriptors(os.getpid()) == before
+    assert observe.descriptors(os.getpid()).items() <= before.items()
     observe.eventually(lambda: not observe.alive(criu.pid), "it has ended")
     with contextlib.suppress(ChildProcessError):  # it was reaped at once
         os.waitpid(criu.pid, 0)
