@@ -72,6 +72,12 @@ class Child:
         except ChildProcessError:  # somebody who reaps all children was faster
             return
 
+    def finish(self, *, wait: bool = False) -> None:
+        """Ends it, reaps it as ``reap`` does, and lets go of it."""
+        self.kill()
+        self.reap(wait=wait)
+        self.close()
+
     def close(self) -> None:
         """Lets go of it: it sees that nobody listens any more."""
         self.ours.close()

@@ -93,9 +93,7 @@ def look_inside(pid: int, ask: Callable[[Inside], Finding], top: str = "", cwd: 
         child.kill()
         yield Wait(reads=(child.pidfd,), until=time.monotonic() + _SHORT)
     finally:
-        child.kill()
-        child.reap()
-        child.close()
+        child.finish()
     code, _, words = said.decode("utf-8", "replace").partition("\0")
     return code, words
 

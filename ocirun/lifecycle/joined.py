@@ -26,12 +26,12 @@ def check_mappings(linux: Linux, pid: int) -> None:
         ("uidMappings", linux.get("uidMappings", ()), "uid_map"),
         ("gidMappings", linux.get("gidMappings", ()), "gid_map"),
     ):
-        told = _joined((one["containerID"], one["hostID"], one["size"]) for one in mappings)
+        told = _merged((one["containerID"], one["hostID"], one["size"]) for one in mappings)
         try:
             text = read_file(f"/proc/{pid}/{file}").decode()
         except OSError:  # it was killed, which is told by who waits for it
             return
-        has = _joined(tuple(map(int, line.split())) for line in text.splitlines())
+        has = _merged(tuple(map(int, line.split())) for line in text.splitlines())
         if told and has and told != has:
             rule = "is not what the user namespace has that is joined"
             words = ", ".join(" ".join(map(str, row)) for row in has)
@@ -41,7 +41,7 @@ def check_mappings(linux: Linux, pid: int) -> None:
         raise ConfigError(faults)
 
 
-def _joined(rows: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _merged(rows: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """The rows in order; those that go on where the one before ends are one."""
     found: list[tuple[int, ...]] = []
     for inside, outside, size in sorted(rows):

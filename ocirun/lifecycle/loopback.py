@@ -39,9 +39,7 @@ def set_up(pid: int) -> Task[None]:
     try:
         said = yield from child.hear(time.monotonic() + _PATIENCE)
     finally:
-        child.kill()
-        child.reap(wait=bool(said))  # the kernel may hold one that has said nothing
-        child.close()
+        child.finish(wait=bool(said))  # the kernel may hold one that has said nothing
     if said != _UP:
         raise _refused(int(said or b"0"))
 

@@ -41,8 +41,7 @@ FULL = frozenset(
         "ocirun.cgroup.systemd", "ocirun.executor.detached", "ocirun.lifecycle.plugins",
         "ocirun.lifecycle.systemd",
         "ocirun.network.devices", "ocirun.network.moving", "ocirun.planner.systemd", "ocirun.seccomp.apart",
-        "ocirun.seccomp.compile",
-        "ocirun.seccomp.plugins", "site",
+        "ocirun.seccomp.compile", "ocirun.seccomp.plugins", "site",
     }
 )  # fmt: skip
 

@@ -35,9 +35,7 @@ def compile_apart(profile: Seccomp, *, strict: bool = False) -> Task[Compiled]:
     try:
         said = yield from child.hear(time.monotonic() + _PATIENCE)
     finally:
-        child.kill()
-        child.reap(wait=True)
-        child.close()
+        child.finish(wait=True)
     if said[-1:] != b"\n":
         raise HostError(
             f"libseccomp has not compiled the profile within {_PATIENCE:.0f} seconds, or was killed",
